@@ -1,0 +1,1 @@
+"""What is known of model folders: families as data, checkpoint surgery, loading."""

@@ -32,9 +32,14 @@ PREAMBLE = "\n\n".join(
 
 
 def document(row: Mapping[str, Any], preamble: str = PREAMBLE) -> Document:
-    """Renders a row with the columns question, mc2_targets {choices, labels (1 for true)}."""
+    """Renders a row with the columns question, mc2_targets {choices, labels (1 for true)}.
+
+    Only the true answers before the first false one count as true, as in v1 (two of the 817 rows have
+    a true answer further down).
+    """
     targets = row["mc2_targets"]
-    gold = tuple(i for i, label in enumerate(targets["labels"]) if int(label) == 1)
+    labels = [int(label) for label in targets["labels"]]
+    gold = tuple(range(labels.index(0) if 0 in labels else len(labels)))
     context = f"Q: {row['question']}\nA:"
     choices = tuple(f" {choice}" for choice in targets["choices"])
     return Document((context,), choices, gold, context + choices[gold[0]], preamble)

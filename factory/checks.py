@@ -1,0 +1,165 @@
+"""Does a regenerated response still carry the original's answer? Regeneration asks here, row by row.
+
+A check extracts the answer of both texts and compares them; two texts without an answer never count as
+equal. `select` puts all tests in a row: a response that was cut off, is empty, speaks of the reference
+it was shown, or has lost the answer gives way to the original. No row is dropped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from factory.engines import Generated
+
+Check = Callable[[Mapping[str, str], str], str]
+"""(row, generated text) -> "ok" or the reason against it."""
+
+OK = "ok"
+DIFFERS = "answer differs"
+NOT_FOUND = "no answer found"
+TRUNCATED = "truncated"
+LEAK = "speaks of the reference"
+EMPTY = "empty"
+REASONS = (OK, DIFFERS, NOT_FOUND, TRUNCATED, LEAK, EMPTY)
+
+# A minus is a sign only where nothing stands before it that could be subtracted from.
+_NUMBER = re.compile(
+    r"(?:(?<![\w)\]])[-\u2212])?\$?"
+    r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+)
+_MARKED = re.compile(r"####([^\n]*)")
+
+
+def final_number(text: str) -> str | None:
+    """The final number of a worked solution, in one spelling: `1,200.50` and `1200.5` are the same.
+
+    It is the first number behind the last `####`; where there is none, the last number of the text.
+    None where the text has no number.
+    """
+    for marked in reversed(_MARKED.findall(text)):
+        if numbers := _numbers(marked):
+            return numbers[0]
+    numbers = _numbers(text)
+    return numbers[-1] if numbers else None
+
+
+def _numbers(text: str) -> list[str]:
+    return [_plain(number) for number in _NUMBER.findall(text)]
+
+
+def _plain(number: str) -> str:
+    """Without thousands separators, leading or trailing zeros; text, since a float would round."""
+    negative = number[0] in "-\u2212"
+    whole, _, fraction = number.lstrip("-\u2212$").replace(",", "").partition(".")
+    whole, fraction = whole.lstrip("0") or "0", fraction.rstrip("0")
+    value = f"{whole}.{fraction}" if fraction else whole
+    return f"-{value}" if negative and value != "0" else value
+
+
+_LETTER = (
+    re.compile(r"(?i:\banswer\b)(?:\s+(?i:is))?\s*[:=]?\s*\(?([A-J])\b(?!['\u2019])"),
+    re.compile(r"^\s*\(?([A-J])(?=[).:,]|\s*$)", re.MULTILINE),
+    re.compile(r"\(([A-J])\)"),
+)
+
+
+def choice_letter(text: str) -> str | None:
+    """The letter A to J of the option that a text chooses; None where it names none.
+
+    Looked for in this order, the last one counting: behind the word "answer"; at the start of a line,
+    before `)`, `.`, `:`, `,` or the line's end; in brackets.
+    """
+    for pattern in _LETTER:
+        if letters := pattern.findall(text):
+            return str(letters[-1])
+    return None
+
+
+def _words(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _reference(row: Mapping[str, str]) -> str:
+    """Where the right answer is read: the row's `answer` column, else its response."""
+    return row.get("answer") or row["response"]
+
+
+def _same(extract: Callable[[str], str | None]) -> Check:
+    def check(row: Mapping[str, str], generated: str) -> str:
+        mine, theirs = extract(generated), extract(_reference(row))
+        if mine is None or theirs is None:
+            return NOT_FOUND
+        return OK if mine == theirs else DIFFERS
+
+    return check
+
+
+def _contains(row: Mapping[str, str], generated: str) -> str:
+    """The `answer` column as whole words of the text, whatever the case and the white space."""
+    answer = _words(row.get("answer") or "")
+    if not answer:
+        return NOT_FOUND
+    # Not \b: an answer may begin or end in a sign, such as "$5" or "C++".
+    return OK if re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", _words(generated)) else DIFFERS
+
+
+CHECKS: Mapping[str, Check] = {
+    "final_number": _same(final_number),
+    "choice_letter": _same(choice_letter),
+    "exact": _same(lambda text: " ".join(text.split()) or None),
+    "contains": _contains,
+    "none": lambda row, generated: OK,
+}
+
+# What a model says when it talks about the response that it was shown, instead of giving its own.
+_LEAKS = re.compile(
+    r"\b(?:reference|provided|given|original) (?:answer|solution|response)s?\b"
+    r"|\b(?:the|this|that|your) reference\b"
+    r"|\b(?:in|using) (?:my|your) own words\b"
+)
+
+
+def speaks_of_reference(row: Mapping[str, str], generated: str) -> bool:
+    """Whether a text names the reference that its reader will not see.
+
+    A phrase that already stands in the row's own instruction, context or response is no sign of it.
+    """
+    own = _words(" ".join(row.get(column, "") for column in ("instruction", "context", "response")))
+    return any(phrase not in own for phrase in _LEAKS.findall(_words(generated)))
+
+
+class Selection(NamedTuple):
+    """What a row is trained on.
+
+    Attributes:
+        response: the text taken.
+        kept: "regenerated" or "original".
+        reason: one of `REASONS`; "ok" exactly where the regenerated text was kept.
+    """
+
+    response: str
+    kept: str
+    reason: str
+
+
+def select(row: Mapping[str, str], generated: Generated, check: str) -> Selection:
+    """Chooses between the original and the regenerated response of a row.
+
+    Args:
+        row: instruction, context, response (the original) and answer, "" where there is none.
+        generated: what the engine gave for it.
+        check: a name in `CHECKS`.
+    """
+    if generated.finish != "stop":
+        reason = TRUNCATED
+    elif not generated.text.strip():
+        reason = EMPTY
+    elif speaks_of_reference(row, generated.text):
+        reason = LEAK
+    else:
+        reason = CHECKS[check](row, generated.text)
+    if reason == OK:
+        return Selection(generated.text, "regenerated", OK)
+    return Selection(row["response"], "original", reason)

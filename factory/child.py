@@ -1,0 +1,293 @@
+"""One stage in one child process, between run.py (which plans and waits) and the stages (which work).
+
+Stages must not share a process: one switches gradients off, another wants its own launcher, and all of
+them load libraries the command line must not wait for. `run_stage` starts the process, sends it the work,
+hands its progress on and returns what it found. Three promises:
+
+- The child dies when its parent dies, however the parent dies, and takes its own children along. A
+  watcher process waits on a pipe that only the parent holds open; on Linux the kernel also sends SIGKILL.
+- The child inherits the lock of the artifact it writes (`hold`), so nobody can take that lock while an
+  orphan is still alive.
+- Whatever a library prints goes to a log file. Progress, result and error come over a pipe of their own,
+  one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from factory import machine
+from factory.errors import FactoryError
+from factory.stages import Frozen, Progress
+
+# The child looks for modules exactly where its parent does, and never in a working folder that happens
+# to hold a `datasets.py` (-P).
+_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from factory.child import main; main()"
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+_PROGRESS_SECONDS = 0.1  # a stage may report every row; the parent need not hear of each
+
+
+class ChildFailed(Exception):  # noqa: N818 - named as its sibling StageFailed
+    """A stage broke. `str()` is one line; `details` is the child's traceback, empty when it was killed."""
+
+    def __init__(self, line: str, details: str = "") -> None:
+        self.details = details
+        super().__init__(line)
+
+
+class DiskFull(ChildFailed):
+    """A stage broke because nothing more could be written."""
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """The stage was ended because `stop` was set."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the child is told: which module's `run`, on what, and where to write."""
+
+    module: str
+    settings: str
+    inputs: dict[str, str]
+    out: str
+    hold: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the child tells at the end; `peak_memory` in bytes."""
+
+    facts: dict[str, Any]
+    machine: dict[str, Any]
+    peak_memory: int
+
+
+def run_stage(
+    module: str,
+    settings: Frozen,
+    inputs: Mapping[str, Path],
+    out: Path,
+    progress: Progress,
+    *,
+    log: Path,
+    threads: int = 1,
+    hold: Sequence[int] = (),
+    stop: threading.Event | None = None,
+) -> Result:
+    """Run `module.run(settings, inputs, out, progress)` in a process of its own and wait for it.
+
+    Args:
+        module: dotted name of a stage module.
+        settings: an instance of the module's `Settings`; it travels as JSON.
+        inputs: folder by role.
+        out: existing folder to write into.
+        progress: called in this thread whenever the stage reports.
+        log: file that receives everything the child prints; replaced.
+        threads: how many threads the numeric libraries of the child may use.
+        hold: file descriptors of locks that must live as long as the child.
+        stop: when set, the child and its children are killed.
+
+    Raises:
+        FactoryError: raised by the stage itself.
+        DiskFull: the stage could not write any more.
+        ChildFailed: any other error of the stage, or a death without a word.
+        Stopped: `stop` was set.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    places = {role: str(path) for role, path in inputs.items()}
+    work = Work(module, settings.model_dump_json(), places, str(out), tuple(hold))
+    command = [sys.executable, "-P", "-c", _BOOT]
+    control_read, control_write = os.pipe()
+    events_read, events_write = os.pipe()
+    try:
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, str(control_read), str(events_write), json.dumps(sys.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(control_read, events_write, *hold),
+                start_new_session=True,  # Ctrl-C is the parent's to handle; and the group can be killed whole
+                env={**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads)), "PYTHONUNBUFFERED": "1"},
+            )
+    except BaseException:
+        os.close(control_write)
+        os.close(events_read)
+        raise
+    finally:
+        os.close(control_read)
+        os.close(events_write)
+    try:
+        with contextlib.suppress(BrokenPipeError):  # it died already: its exit code tells below
+            _write_all(control_write, json.dumps(asdict(work)).encode() + b"\n")
+        last: dict[str, Any] = {}
+        for message in _messages(events_read, stop):
+            if "progress" in message:
+                progress(*message["progress"])
+            else:
+                last = message
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: its group keeps its id
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # after an exception here, or a child's stray children
+        os.close(control_write)
+        os.close(events_read)
+        code = process.wait()
+    return _conclude(last, code, log)
+
+
+def _conclude(last: Mapping[str, Any], code: int, log: Path) -> Result:
+    if "result" in last:
+        return Result(**last["result"])
+    if "user" in last:
+        raise FactoryError(last["user"]["what"], where=last["user"]["where"], mend=last["user"]["mend"])
+    if "error" in last:
+        raise (DiskFull if last["full"] else ChildFailed)(last["error"], last["details"])
+    if code < 0:
+        reason = f"killed by {signal.Signals(-code).name}"
+        raise ChildFailed(reason + (" (out of memory?)" if -code == signal.SIGKILL else ""))
+    raise ChildFailed(_last_line(log) or f"ended with exit code {code}")
+
+
+def _messages(descriptor: int, stop: threading.Event | None) -> Iterator[dict[str, Any]]:
+    """JSON objects as they arrive, until the writing end is closed."""
+    rest = b""
+    while True:
+        if stop is not None and stop.is_set():
+            raise Stopped
+        if not select.select([descriptor], [], [], 0.2)[0]:
+            continue
+        chunk = os.read(descriptor, 1 << 16)
+        if not chunk:
+            return
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "")
+
+
+# ---------------------------------------------------------------- in the child
+
+
+def main() -> NoReturn:
+    """Entry of the child: arguments are the descriptors of the control and the events pipe."""
+    control, events = int(sys.argv[1]), int(sys.argv[2])
+    with os.fdopen(os.dup(control), "rb", buffering=0) as channel:
+        work = Work(**json.loads(_read_line(channel)))
+    for descriptor in (control, events, *work.hold):
+        os.set_inheritable(descriptor, False)  # what the stage itself starts gets none of them
+    _die_with_parent(control, events)
+    teller = _Teller(events)
+    try:
+        module = importlib.import_module(work.module)
+        settings = module.Settings.model_validate_json(work.settings)
+        inputs = {role: Path(path) for role, path in work.inputs.items()}
+        found = module.run(settings, inputs, Path(work.out), teller.progress)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        teller.tell({"result": {"facts": found, "machine": machine.facts(), "peak_memory": peak}})
+        code = 0
+    except FactoryError as error:
+        teller.tell({"user": {"what": error.what, "where": error.where, "mend": error.mend}})
+        code = 2
+    except BaseException as error:
+        details = traceback.format_exc()
+        sys.stderr.write(details)
+        teller.tell({"error": _one_line(error), "full": is_disk_full(error), "details": details})
+        code = 1
+    with contextlib.suppress(OSError):  # a full disk must not turn into another error here
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)  # all is said and written: no need to wait for libraries to take themselves down
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, says that the disk is full.
+
+    Libraries written in Rust or C++ give no error number, only the words.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _read_line(channel: BinaryIO) -> bytes:
+    line = channel.readline()
+    if not line.endswith(b"\n"):
+        os._exit(1)  # the parent died while it was talking
+    return line
+
+
+def _die_with_parent(control: int, events: int) -> None:
+    """Start the watcher: when the parent's end of `control` closes, this whole process group is killed.
+
+    A process and not a thread: a library that holds the interpreter's lock cannot delay it. Called while
+    there is one thread and no library loaded, where forking is safe and cheap.
+    """
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    alive_read, alive_write = os.pipe()
+    if os.fork():
+        os.close(alive_read)  # alive_write stays open for as long as this process lives
+        return
+    os.close(alive_write)
+    os.close(events)  # or the parent would never see the end of the events
+    select.select([control, alive_read], [], [])
+    os.killpg(0, signal.SIGKILL)
+
+
+class _Teller:
+    """Writes to the parent, from whichever thread of the stage."""
+
+    def __init__(self, events: int) -> None:
+        self._events = events
+        self._lock = threading.Lock()
+        self._last = 0.0
+
+    def tell(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            _write_all(self._events, json.dumps(message).encode() + b"\n")
+
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
+        now = time.monotonic()
+        if done >= total or now - self._last >= _PROGRESS_SECONDS:
+            self._last = now
+            self.tell({"progress": [done, total, unit, note]})

@@ -1,0 +1,283 @@
+"""The commands, thin: they read arguments, call the room that does the work, and print.
+
+The last thing in the pipeline and the first a person meets. Nothing heavier than Typer is imported before
+a command runs, so that `factory --help` is instant. Results go to stdout, progress and errors to stderr.
+Exit codes: 0 done; 1 a step failed; 2 a mistake a person can mend; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from factory import __version__
+from factory.errors import FactoryError
+
+if TYPE_CHECKING:
+    from factory.plan import Plan, Step
+    from factory.store import Store
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="factory",
+    help="A factory for smaller language models: a recipe in; models, data and scores out.",
+    add_completion=False,
+    rich_markup_mode=None,
+)
+sandbox = typer.Typer(
+    help="The embedded base model that makes everything work offline.", no_args_is_help=True
+)
+app.add_typer(sandbox, name="sandbox")
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A recipe's name, or its folder under runs.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the recipe: prune.drop=3. Repeatable."),
+]
+RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs and the store of artifacts live.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+RUNS = Path("runs")
+
+
+def main() -> None:
+    """The `factory` command."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code. Errors become one line on stderr."""
+    arguments = list(arguments)
+    debug = "--debug" in arguments
+    try:
+        code = app([a for a in arguments if a != "--debug"], prog_name="factory", standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        message, code = _explain(error)
+        _print_error(message, code, "--json" in arguments)
+        return code
+    if code == INTERRUPTED:
+        _print_error("interrupted. Run the same command again to resume.", code, "--json" in arguments)
+    return int(code)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    if isinstance(error, FactoryError):
+        return str(error), error.exit_code
+    if isinstance(error, typer.TyperException):  # wrong options or arguments
+        return error.format_message(), 2
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{text}. This is a fault of the factory itself: --debug shows where.", 1
+
+
+def _print_error(message: str, code: int, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"kind": "error", "message": message, "exit_code": code}))
+    print(f"error: {message}", file=sys.stderr)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks. May stand anywhere.")] = False,
+) -> None:
+    if version:
+        print(f"factory {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="STEP", help="Only these (train/*) and what they need. Repeatable."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Steps at a time; by default 2 if cores allow.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    runs_dir: RunsDir = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Make what a recipe asks for. Run it again to resume, or to see that nothing is left to do."""
+    plan = _plan(recipe, overrides)
+    from factory import display
+    from factory.run import run as execute
+    from factory.run import select
+    from factory.store import Store
+
+    if dry_run:
+        _print_plan(plan, select(plan, only or ()), Store(runs_dir / "store"), as_json)
+        return
+    with display.display(plan.recipe.name, as_json) as events:
+        outcome = execute(plan, runs_dir, jobs=jobs, only=only or (), events=events)
+    if as_json:
+        return
+    if not outcome.made:
+        print(f"everything is up to date: {outcome.steps} steps, nothing to do")
+        return
+    made, took = f"{len(outcome.made)} of {outcome.steps} steps", display.duration(outcome.seconds)
+    print(f"made {made} in {took}; results are in {runs_dir / plan.recipe.name}")
+    if (outcome.folder / "report.json").is_file():
+        display.score_table(outcome.folder / "report.json")
+
+
+@app.command()
+def plan(
+    recipe: RecipeFile, overrides: Overrides = None, runs_dir: RunsDir = RUNS, as_json: AsJson = False
+) -> None:
+    """Show the steps of a recipe and which of them are done."""
+    from factory.store import Store
+
+    planned = _plan(recipe, overrides)
+    _print_plan(planned, planned.steps, Store(runs_dir / "store"), as_json)
+
+
+@app.command()
+def validate(recipe: RecipeFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Check a recipe, its models and its datasets, without running it."""
+    steps = len(_plan(recipe, overrides).steps)
+    print(json.dumps({"valid": True, "steps": steps}) if as_json else f"{recipe} is valid: {steps} steps")
+
+
+@app.command()
+def status(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="As for show; without it, all runs.")
+    ] = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Show how far the runs are, or every step of one."""
+    from factory import display
+    from factory.run_folder import find_runs, open_run
+
+    if run is not None:
+        _, page, store = open_run(run, runs_dir)
+        steps = [(s.name, store.state(s.stage, s.key), s.seconds) for s in page.steps]
+        if as_json:
+            keys = ("name", "state", "seconds")
+            print(json.dumps({"name": page.name, "steps": [dict(zip(keys, s, strict=True)) for s in steps]}))
+            return
+        rows = [[name, state, "" if took is None else display.duration(took)] for name, state, took in steps]
+        display.table(["step", "state", "time"], rows, left=2)
+        return
+    pages = [page for folder in find_runs(runs_dir) if (page := folder.read())]
+    runs = [
+        {
+            "name": page.name,
+            "done": sum(step.done for step in page.steps),
+            "steps": len(page.steps),
+            "started": page.started,
+            "finished": page.finished,
+        }
+        for page in pages
+    ]
+    if as_json:
+        print(json.dumps({"runs": runs}))
+    elif not runs:
+        print(f"no runs in {runs_dir}")
+    else:
+        rows = [[str(value or "") for value in line.values()] for line in runs]
+        display.table(list(runs[0]), rows)
+
+
+@app.command()
+def show(run: RunName, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> None:
+    """Print the scores of a finished run and where its pictures are."""
+    from factory import display
+    from factory.run_folder import open_run
+
+    folder = open_run(run, runs_dir)[0].path
+    report = folder / "report.json"
+    if not report.is_file():
+        raise FactoryError(
+            f'the run "{run}" has no report yet', where=str(folder), mend="Run its recipe to the end"
+        )
+    if as_json:
+        print(report.read_text().strip())
+        return
+    display.score_table(report)
+    for name in ("report.md", *sorted(picture.name for picture in folder.glob("*.png"))):
+        print(folder / name)
+
+
+@sandbox.callback(invoke_without_command=True)
+def _sandbox(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@sandbox.command()
+def train(
+    out: Annotated[Path, typer.Argument(help="A new folder for the model.")],
+    seed: Annotated[int, typer.Option(help="Decides the weights and the order of the texts.")] = 0,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after this long; by default at the end.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the sandbox base model from scratch, the way the packaged one was made."""
+    from factory import display
+    from factory.sandbox.train import train as train_base
+
+    with display.task("sandbox train", as_json) as progress:
+        train_base(out, seed, minutes, progress)
+    if not as_json:
+        print(f"the model is in {out}")
+
+
+def _plan(recipe: Path, overrides: Sequence[str] | None) -> Plan:
+    from factory.plan import make_plan
+    from factory.recipe import load_recipe
+
+    return make_plan(load_recipe(recipe, overrides or ()))
+
+
+def _print_plan(plan: Plan, steps: Sequence[Step], store: Store, as_json: bool) -> None:
+    from factory import display
+    from factory.run import needs
+
+    states = [store.state(step.stage, step.key) for step in steps]
+    if as_json:
+        lines: list[dict[str, Any]] = [
+            {
+                "name": step.name,
+                "stage": step.stage,
+                "key": step.key,
+                "state": state,
+                "needs": sorted(needs(step)),
+                "settings": step.settings.model_dump(mode="json"),
+            }
+            for step, state in zip(steps, states, strict=True)
+        ]
+        print(json.dumps({"name": plan.recipe.name, "steps": lines}))
+        return
+    pairs = zip(steps, states, strict=True)
+    rows = [[step.name, step.key, state, _some(sorted(needs(step)))] for step, state in pairs]
+    display.table(["step", "key", "state", "needs"], rows, left=4)
+    print(f"{len(steps)} steps, {states.count('done')} done")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Rows of text for the stages: which columns mean what, loaded as plain instruction-response rows.
+
+`importance` reads texts, `regenerate` and `train` read rows; a recipe's `datasets` become `DataSpec`s.
+`recipe.py` checks what can be seen of them before a run, through the same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from factory import prompts
+from factory.dataset_files import column_names, read_rows, split_files
+from factory.errors import FactoryError
+from factory.nearest import suggest
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Check = Literal["final_number", "choice_letter", "exact", "contains", "none"]
+CHECKS: tuple[str, ...] = get_args(Check)
+ROW_COLUMNS = ("instruction", "context", "response", "answer")
+
+
+def _known_prompt(kind: str) -> str:
+    if kind not in prompts.KINDS:
+        # The text in braces is filled in from the context; recipe.py prints `mend` behind it.
+        context = {"kind": kind, "mend": suggest(kind, prompts.KINDS)}
+        raise PydanticCustomError("unknown_name", "there is no prompt '{kind}'", context)
+    return kind
+
+
+Prompt = Annotated[str, AfterValidator(_known_prompt)]
+
+
+class Columns(BaseModel):
+    """What a dataset's columns are called; None where the usual names are to be tried."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    instruction: str | None = None
+    context: str | None = None
+    response: str | None = None
+    answer: str | None = None
+    text: str | None = None
+
+
+class DataSpec(BaseModel):
+    """A part of a dataset folder and how to read it.
+
+    Attributes:
+        name: the recipe's name of the dataset; names seeds and messages, not files.
+        rows: how many of the first rows, in file order; None for all.
+        prompt: one of `factory.prompts.KINDS`.
+        check: how the answer of a regenerated response is compared with the original's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    config: str | None = None
+    split: str = "train"
+    rows: int | None = Field(default=None, ge=1)
+    prompt: Prompt = "instruct"
+    check: Check = "none"
+    columns: Columns = Columns()
+
+
+# Tried in order; the first whose instruction and response exist is taken. `tests/test_data.py` holds a
+# real row of each.
+GUESSES = (
+    Columns(instruction="instruction", context="context", response="response", answer="answer"),  # Dolly
+    Columns(instruction="instruction", context="input", response="output"),  # Alpaca
+    Columns(instruction="question", response="generated_solution", answer="expected_answer"),  # OpenMath 1
+    Columns(instruction="problem", response="generated_solution", answer="expected_answer"),  # OpenMath 2
+    Columns(instruction="question", response="answer"),  # GSM8K
+    Columns(instruction="problem", response="solution", answer="answer"),  # MATH, NuminaMath
+    Columns(instruction="prompt", response="completion"),  # TRL's prompt-completion
+    Columns(instruction="prompt", response="response"),
+)
+TEXT_GUESSES = ("text", "page", "content")  # most corpora, WikiText by document, code
+
+
+def _check_written(written: Columns, names: Sequence[str], where: str) -> None:
+    for role, column in written.model_dump().items():
+        if column is not None and column not in names:
+            what = f"the dataset has no column '{column}' (asked for as {role})"
+            raise FactoryError(what, where=where, mend=suggest(column, names))
+
+
+def choose_columns(names: Sequence[str], written: Columns, where: str) -> Columns:
+    """The columns of instruction, context, response and answer among a dataset's columns.
+
+    Raises:
+        FactoryError: a named column that is not there, or none named and none of the usual ones.
+    """
+    _check_written(written, names, where)
+    named = {role: column for role, column in written.model_dump().items() if column is not None}
+    for guess in GUESSES:
+        chosen = guess.model_copy(update=named)
+        if chosen.instruction in names and chosen.response in names:
+            taken = (chosen.instruction, chosen.response)
+            extra = {
+                role: column
+                for role in ("context", "answer")
+                if (column := getattr(chosen, role)) in names and column not in taken
+            }
+            return Columns(instruction=chosen.instruction, response=chosen.response, **extra)
+    mend = f"Add `columns: {{instruction: .., response: ..}}`, naming two of {', '.join(names)}"
+    raise FactoryError("cannot tell which columns hold instruction and response", where=where, mend=mend)
+
+
+def _text(value: Any, column: str, row: int, where: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        what = f"column '{column}' holds {type(value).__name__} in row {row} (from 0), not text"
+        raise FactoryError(what, where=where, mend="Name a column of text under `columns`")
+    return value
+
+
+def iterate_rows(folder: Path, spec: DataSpec, where: str | None = None) -> Iterator[dict[str, str]]:
+    """The rows of `load_rows`, one by one.
+
+    Raises:
+        FactoryError: the config, split or columns are not there, there are no rows, a row has no
+            instruction or no response, or a file cannot be read. `where` replaces the folder's name.
+    """
+    place = where or str(folder)
+    files = split_files(folder, spec.config, spec.split, place)
+    names = column_names(files)
+    if not names:
+        _refuse_empty(spec, place)
+    columns = choose_columns(names, spec.columns, place)
+    by_role = {role: column for role in ROW_COLUMNS if (column := getattr(columns, role)) is not None}
+    count = 0
+    for row in read_rows(files, sorted(set(by_role.values())), spec.rows):
+        found = dict.fromkeys(ROW_COLUMNS, "")
+        for role, column in by_role.items():
+            value = row[column]
+            if role == "answer" and value is not None and not isinstance(value, str):
+                value = str(value)  # datasets keep numeric answers as numbers
+            found[role] = _text(value, column, count, place)
+        for role in ("instruction", "response"):
+            if not found[role].strip():
+                what = (
+                    f"dataset '{spec.name}' has no {role} in row {count} (from 0, column '{by_role[role]}')"
+                )
+                raise FactoryError(what, where=place, mend="Fill it in or remove the row")
+        yield found
+        count += 1
+    if not count:
+        _refuse_empty(spec, place)
+
+
+def _refuse_empty(spec: DataSpec, where: str) -> None:
+    what = f"dataset '{spec.name}' has no rows in split '{spec.split}'"
+    raise FactoryError(what, where=where, mend="Name a split with rows, or fill the files")
+
+
+def load_rows(folder: Path, spec: DataSpec) -> Dataset:
+    """A dataset's rows with the columns instruction, context, response, answer, all text.
+
+    The first `spec.rows` rows in file order; context and answer are "" where there are none.
+
+    Raises:
+        FactoryError: as `iterate_rows`.
+    """
+    from datasets import Dataset, Features, Value
+
+    features = Features({role: Value("string") for role in ROW_COLUMNS})
+    rows = list(iterate_rows(folder, spec))
+    return Dataset.from_dict({role: [row[role] for row in rows] for role in ROW_COLUMNS}, features=features)
+
+
+def iterate_texts(folder: Path, spec: DataSpec, where: str | None = None) -> Iterator[str]:
+    """The texts of `load_texts`, one by one.
+
+    Raises:
+        FactoryError: as `iterate_rows`; blank texts are passed over, none at all is an error.
+    """
+    place = where or str(folder)
+    files = split_files(folder, spec.config, spec.split, place)
+    names = column_names(files)
+    _check_written(spec.columns, names, place)
+    column = spec.columns.text or next((name for name in TEXT_GUESSES if name in names), None)
+    if column is None and names:
+        for row in iterate_rows(folder, spec, where):
+            yield "\n".join(row[role] for role in ("instruction", "context", "response") if row[role])
+        return
+    count = 0
+    for index, row in enumerate(read_rows(files, [column] if column else None, None)):
+        text = _text(row[column], column, index, place) if column else ""
+        if text.strip():
+            yield text
+            count += 1
+            if count == spec.rows:
+                return
+    if not count:
+        _refuse_empty(spec, place)
+
+
+def load_texts(folder: Path, spec: DataSpec) -> list[str]:
+    """The first `spec.rows` texts that are not blank, for calibration.
+
+    Taken from the column `text` (or `page`, `content`, or the one named); a dataset without one gives
+    instruction, context and response joined by line ends.
+
+    Raises:
+        FactoryError: as `iterate_texts`.
+    """
+    return list(iterate_texts(folder, spec))
+
+
+CHECKED_ROWS = 20_000  # read before a run; the rest is checked when the stage loads it
+
+
+def check_rows(folder: Path, spec: DataSpec, where: str) -> None:
+    """Refuses before a run what `load_rows` would refuse, up to `CHECKED_ROWS` rows."""
+    for _ in islice(iterate_rows(folder, spec, where), CHECKED_ROWS):
+        pass
+
+
+def check_texts(folder: Path, spec: DataSpec, where: str) -> None:
+    """Refuses before a run what `load_texts` would refuse, up to `CHECKED_ROWS` texts."""
+    for _ in islice(iterate_texts(folder, spec, where), CHECKED_ROWS):
+        pass

@@ -1,0 +1,186 @@
+"""What a person sees while a run works, and the table at its end. Between cli.py and run.py's events.
+
+On a terminal a live display: the run as a whole, then a line for every running step with what it does,
+counts and time left. Elsewhere one plain line a finished step. With --json one object a line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Column, Table
+from rich.text import Text
+
+from factory.run import Event, Events
+from factory.stages import Progress
+
+WIDE = 120  # columns assumed where no terminal tells its width
+
+
+@contextmanager
+def display(name: str, as_json: bool) -> Iterator[Events]:
+    """The display that fits where output goes: progress on stderr, JSON events on stdout."""
+    if as_json:
+        yield JsonLines(sys.stdout)
+    elif sys.stderr.isatty():
+        with _bars() as bars:
+            yield Live(name, bars)
+    else:
+        yield Plain(sys.stderr)
+
+
+@contextmanager
+def task(name: str, as_json: bool) -> Iterator[Progress]:
+    """A display for a single long task outside a run; yields the progress function to call."""
+    began = time.monotonic()
+    with display(name, as_json) as events:
+        events(Event("planned", total=1))
+        events(Event("started", name))
+        yield lambda done, total, unit, note="": events(Event("progress", name, done, total, unit, note))
+        events(Event("done", name, seconds=time.monotonic() - began))
+
+
+class JsonLines:
+    """Every event as one JSON object a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __call__(self, event: Event) -> None:
+        """Write one event."""
+        print(json.dumps(asdict(event)), file=self._stream, flush=True)
+
+
+class Plain:
+    """One line for a step that finished, waits or failed; silent in between."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._done = self._total = 0
+
+    def __call__(self, event: Event) -> None:
+        """Write an event if it is worth a line."""
+        if event.kind == "planned":
+            self._done, self._total = event.done, event.total
+        self._done += event.kind == "done"
+        if (line := summary(event)) is not None:
+            print(f"[{self._done}/{self._total}] {line}", file=self._stream, flush=True)
+
+
+class Live:
+    """A bar for the run and one for each running step; finished steps scroll up as plain lines."""
+
+    def __init__(self, name: str, bars: Bars) -> None:
+        self._bars = bars
+        self._whole = bars.add_task(name, total=None, count="", note="")
+        self._steps: dict[str, TaskID] = {}
+        self._counted: dict[str, tuple[int, str]] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Bring the bars up to date."""
+        if event.kind == "planned":
+            self._bars.update(self._whole, completed=event.done, total=event.total)
+        elif event.kind in ("started", "waiting", "progress"):
+            self._show(event)
+        elif event.kind in ("done", "failed"):
+            if event.step in self._steps:
+                self._bars.remove_task(self._steps.pop(event.step))
+            self._bars.advance(self._whole, event.kind == "done")
+        if event.kind != "waiting" and (line := summary(event)) is not None:
+            self._bars.console.print(Text(line, style="red" if event.kind == "failed" else ""))
+        whole = self._bars.tasks[0]
+        self._bars.update(self._whole, count=f"{whole.completed:.0f}/{whole.total or 0:.0f} steps")
+
+    def _show(self, event: Event) -> None:
+        if event.step not in self._steps:
+            self._steps[event.step] = self._bars.add_task("  " + event.step, total=None, count="", note="")
+        row = self._steps[event.step]
+        if event.kind != "progress":
+            self._bars.update(row, note=event.note or "starting")
+            return
+        if self._counted.get(event.step) != (event.total, event.unit):  # a new phase: its speed is another
+            self._counted[event.step] = (event.total, event.unit)
+            self._bars.reset(row, total=event.total)
+        count = f"{event.done:,}/{event.total:,} {event.unit}"
+        self._bars.update(row, completed=event.done, count=count, note=event.note)
+
+
+def summary(event: Event) -> str | None:
+    """The one line worth keeping of an event, if there is one."""
+    if event.kind == "done":
+        return f"{event.step}: {event.note or f'done in {duration(event.seconds)}'}"
+    if event.kind == "waiting":
+        return f"{event.step}: waiting, {event.note}"
+    if event.kind == "failed":
+        return f"{event.step}: failed"
+    return None
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
+    """Print a table on stdout; the first `left` columns are text, the others figures."""
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for i, column in enumerate(columns):
+        grid.add_column(column, justify="left" if i < left else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    _console().print(grid)
+
+
+def score_table(report: Path) -> None:
+    """Print the scores in a report.json, in percent; average and recovery with their 95 % intervals."""
+    models: list[dict[str, Any]] = json.loads(report.read_text())["models"]
+    tasks = list(models[0]["scores"])
+    rows = [
+        [
+            model["name"],
+            str(model["blocks"]),
+            f"{model['parameters'] / 1e6:,.2f} M",
+            *(f"{100 * model['scores'][task]['value']:.1f}" for task in tasks),
+            _interval(model["average"]),
+            _interval(model["recovery"]),
+        ]
+        for model in models
+    ]
+    table(["model", "blocks", "size", *tasks, "average [95 %]", "recovery [95 %]"], rows)
+
+
+def _interval(score: dict[str, float]) -> str:
+    return f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+
+
+def _bars() -> Bars:
+    return Bars(
+        SpinnerColumn(finished_text=" "),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[count]}", markup=False),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=Column(no_wrap=True)),
+        console=Console(stderr=True),
+        transient=True,
+    )

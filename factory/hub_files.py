@@ -1,0 +1,136 @@
+"""The few questions that `sources.py` has for the Hugging Face Hub: which commit, which files, fetch them.
+
+huggingface_hub is imported when a question is asked; recipes on local folders never need it. Without a
+network, what an earlier run left in its cache is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from factory.errors import FactoryError
+
+RepoType = Literal["model", "dataset"]
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository at one commit and the names of its files."""
+
+    commit: str
+    names: tuple[str, ...]
+
+
+def repository(kind: RepoType, reference: str, revision: str | None, where: str | None) -> Repository:
+    """Resolves a revision (None: the main branch) to its commit.
+
+    Raises:
+        FactoryError: no such repository or revision, no access, or the Hub cannot be reached and the
+            cache holds nothing of it.
+    """
+
+    def ask() -> Repository:
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        info: Any = (api.model_info if kind == "model" else api.dataset_info)(reference, revision=revision)
+        return Repository(str(info.sha), tuple(sorted(file.rfilename for file in info.siblings or ())))
+
+    try:
+        return _asked(ask, kind, reference, revision, where)
+    except _Unreachable as error:
+        cached = _cached(kind, reference, revision)
+        if cached is None:
+            raise error.refusal from None
+        return cached
+
+
+def text(
+    kind: RepoType, reference: str, at: Repository, name: str, where: str | None
+) -> str | None:
+    """The text of a small file of a repository; None where it has none.
+
+    Raises:
+        FactoryError: the Hub cannot be reached and the cache does not hold the file.
+    """
+    if at.names and name not in at.names:
+        return None
+
+    def ask() -> str:
+        from huggingface_hub import hf_hub_download
+
+        path = hf_hub_download(reference, name, repo_type=kind, revision=at.commit)
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+
+    try:
+        return _asked(ask, kind, reference, at.commit, where)
+    except _Unreachable as error:
+        raise error.refusal from None
+
+
+def download(kind: RepoType, reference: str, commit: str, files: Sequence[str]) -> Path:
+    """Downloads files (patterns) of a repository into the Hub's cache and returns the folder there.
+
+    Raises:
+        FactoryError: the Hub cannot be reached, or refuses.
+    """
+
+    def ask() -> Path:
+        from huggingface_hub import snapshot_download
+
+        return Path(
+            snapshot_download(reference, repo_type=kind, revision=commit, allow_patterns=list(files))
+        )
+
+    try:
+        return _asked(ask, kind, reference, commit, None)
+    except _Unreachable as error:
+        raise error.refusal from None
+
+
+class _Unreachable(Exception):
+    """The Hub did not answer; `refusal` is what to tell the user if the cache does not help."""
+
+    def __init__(self, refusal: FactoryError) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
+
+
+def _cached(kind: RepoType, reference: str, revision: str | None) -> Repository | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = Path(snapshot_download(reference, repo_type=kind, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, ValueError, OSError):
+        return None
+    names = sorted(path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file())
+    return Repository(found.name, tuple(names))  # the cache names its snapshots by commit
+
+
+def _asked[Answer](
+    ask: Callable[[], Answer], kind: RepoType, reference: str, revision: str | None, where: str | None
+) -> Answer:
+    from huggingface_hub import errors
+
+    try:
+        return ask()
+    except errors.GatedRepoError:
+        mend = "Accept its terms on the Hub and run `hf auth login`"
+        raise FactoryError(f"the {kind} '{reference}' is gated", where=where, mend=mend) from None
+    except errors.RevisionNotFoundError:
+        mend = "Give a branch, tag or commit that exists"
+        raise FactoryError(f"'{reference}' has no revision '{revision}'", where=where, mend=mend) from None
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+        what = f"there is no {kind} '{reference}', neither as a folder beside the recipe nor on the Hub"
+        raise FactoryError(what, where=where, mend="Correct the name, or log in if it is private") from None
+    except (OSError, errors.HTTPError) as error:  # offline mode and missing cache entries are OSErrors
+        what = (
+            f"'{reference}' is no folder beside the recipe, and the Hub cannot be asked for a {kind} of that "
+            f"name ({type(error).__name__})"
+        )
+        mend = "Correct the path, or go online once (HF_HUB_OFFLINE unset)"
+        raise _Unreachable(FactoryError(what, where=where, mend=mend)) from None

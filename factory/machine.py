@@ -1,0 +1,54 @@
+"""Facts of the machine for an artifact's record: what was this made on?
+
+Read by child.py at the end of every step and by run.py for run.json. Light: it looks at the GPU only
+when a stage has already loaded torch.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def cores() -> int:
+    """Cores this process may use: its affinity, further limited by a container's CPU quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        count = min(count, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no control groups here, or no quota ("max")
+        pass
+    return count
+
+
+def facts() -> dict[str, Any]:
+    """cpu name, cores, memory in bytes, GPUs (only once torch is loaded), python and platform."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": cores(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": _gpus(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _gpus() -> list[str]:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -1,0 +1,72 @@
+"""Loads a stock model folder: its backbone or its causal language model, and its tokenizer.
+
+One place decides device and number type. On a GPU the checkpoint's own dtype is used; on a CPU float32,
+in which batched and one-by-one results agree (in bfloat16 they do not).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from factory.errors import FactoryError
+from factory.models.checkpoint import read_config, weight_files
+
+
+def device() -> str:
+    """`cuda` where there is one, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def dtype() -> str:
+    """What weights are loaded as on `device()`: a dtype's name, or `auto` for the checkpoint's own."""
+    return "auto" if device() == "cuda" else "float32"
+
+
+def causal_lm(folder: Path) -> Any:
+    """The causal language model of a folder, in evaluation mode on `device()`.
+
+    Raises:
+        FactoryError: no config.json or no safetensors.
+    """
+    from transformers import AutoModelForCausalLM
+
+    return _load(AutoModelForCausalLM, folder)
+
+
+def backbone(folder: Path) -> Any:
+    """The model without its language-model head, in evaluation mode on `device()`.
+
+    Raises:
+        FactoryError: no config.json or no safetensors.
+    """
+    from transformers import AutoModel
+
+    return _load(AutoModel, folder)
+
+
+def _load(kind: Any, folder: Path) -> Any:
+    read_config(folder)
+    weight_files(folder)
+    return kind.from_pretrained(folder, dtype=dtype(), use_safetensors=True).to(device()).eval()
+
+
+def tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder.
+
+    Raises:
+        FactoryError: the folder holds none that can be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise FactoryError(
+            f"there is no readable tokenizer ({reason})",
+            where=str(folder),
+            mend="Save the tokenizer beside the model (tokenizer.save_pretrained)",
+        ) from None

@@ -1,0 +1,28 @@
+"""Mends for a name nobody knows: the nearest known one, or all. For every file that checks names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_SHOWN = 12
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name most like `word`, if one is like it at all."""
+    names = sorted(set(known))
+    lowered = {name.lower(): name for name in reversed(names)}
+    found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
+    return lowered[found[0]] if found else None
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """A mend without its full stop: the nearest known name, or what is known."""
+    names = sorted(set(known))
+    guess = nearest(word, names)
+    if guess is not None:
+        return f"Write '{guess}', if that is meant"
+    if not names:
+        return "There is none to choose from"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"Known are {', '.join(names[:_SHOWN])}{more}"

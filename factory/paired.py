@@ -1,0 +1,129 @@
+"""Paired bootstrap over scored documents: how sure is a difference or a ratio of two models?
+
+Used by the report, on the samples that evaluate wrote. All models answered the same documents, and
+`tasks/bootstrap.py` draws the same documents for every model, so that what two models share cancels. A
+task's value is the mean over its groups' means (MMLU's subjects), a suite's the mean over its tasks;
+intervals are percentiles of the replicates (Efron & Tibshirani 1993, chapter 13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from factory.errors import FactoryError
+from factory.seeds import stream
+from factory.tasks.bootstrap import Array, draw_means, estimate, mean_of_groups
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its bootstrap standard error and 95 % interval, and the number of documents behind it."""
+
+    value: float
+    stderr: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class TaskSamples:
+    """One model's scores on one task, row by row in document order."""
+
+    index: Sequence[int]
+    group: Sequence[str]
+    score: Sequence[float]
+
+    @classmethod
+    def read(cls, path: Path) -> TaskSamples:
+        """From a parquet file with the columns index, group and score."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(path, columns=["index", "group", "score"]).to_pydict()
+        return cls(table["index"], [str(group) for group in table["group"]], table["score"])
+
+
+class Paired:
+    """Bootstrap replicates of every model's task values, drawn together."""
+
+    def __init__(
+        self, samples: Mapping[str, Mapping[str, TaskSamples]], *, replicates: int, seed: int
+    ) -> None:
+        """Draws the replicates.
+
+        Args:
+            samples: by model, then by task; every model has the same tasks.
+            replicates: how many, such as 1000.
+            seed: the recipe's; each task has a stream of its own.
+
+        Raises:
+            FactoryError: two models were scored on different documents of a task.
+        """
+        self.tasks = tuple(next(iter(samples.values())))
+        self.n: dict[str, int] = {}
+        self._points: dict[tuple[str, str], float] = {}
+        self._draws: dict[tuple[str, str], Array] = {}
+        for task in self.tasks:
+            _same_documents(samples, task)
+            random = stream(seed, "report", "bootstrap", task)
+            for model, of_tasks in samples.items():
+                scores, groups = of_tasks[task].score, of_tasks[task].group
+                self.n[task] = len(scores)
+                self._points[model, task] = mean_of_groups(scores, groups)
+                self._draws[model, task] = draw_means(scores, groups, replicates, random)
+
+    def value(self, model: str, task: str | None = None) -> float:
+        """A model's value of a task, or its average over the tasks."""
+        return float(self._both(model, task)[0])
+
+    def difference(self, model: str, against: str, task: str | None = None) -> Estimate:
+        """`model` minus `against` on a task, or on the average."""
+        return self._estimate(lambda ours, theirs: ours - theirs, (model, against), task)
+
+    def recovery(self, model: str, base: str) -> Estimate | None:
+        """`model`'s average as a fraction of `base`'s; None where the base's may be zero."""
+        if not self._positive(base):
+            return None
+        return self._estimate(lambda ours, whole: ours / whole, (model, base), None)
+
+    def recovery_difference(self, model: str, against: str, base: str) -> Estimate | None:
+        """The difference of two models' recoveries; None where the base's average may be zero."""
+        if not self._positive(base):
+            return None
+        return self._estimate(
+            lambda ours, theirs, whole: (ours - theirs) / whole, (model, against, base), None
+        )
+
+    def _positive(self, base: str) -> bool:
+        point, draws = self._both(base, None)
+        return point > 0 and bool((draws > 0).all())
+
+    def _both(self, model: str, task: str | None) -> tuple[float, Array]:
+        """The value and its replicates, of a task or of the average."""
+        tasks = self.tasks if task is None else (task,)
+        points = [self._points[model, name] for name in tasks]
+        draws = [self._draws[model, name] for name in tasks]
+        return float(np.mean(points)), np.mean(draws, axis=0)
+
+    def _estimate(self, combine: Callable[..., Any], models: Sequence[str], task: str | None) -> Estimate:
+        pairs = [self._both(model, task) for model in models]
+        found = estimate(float(combine(*(point for point, _ in pairs))), combine(*(draws for _, draws in pairs)))
+        n = self.n[task] if task else sum(self.n.values())
+        return Estimate(found.value, found.stderr, found.low, found.high, n)
+
+
+def _same_documents(samples: Mapping[str, Mapping[str, TaskSamples]], task: str) -> None:
+    first, *others = samples
+    reference = samples[first][task]
+    for other in others:
+        theirs = samples[other][task]
+        if list(theirs.index) != list(reference.index) or list(theirs.group) != list(reference.group):
+            raise FactoryError(
+                f"{first} and {other} were scored on different documents of {task}",
+                mend="Score both models again with one recipe",
+            )

@@ -1,0 +1,349 @@
+"""What a user may write: the recipe's models, and errors that name file, line and mend.
+
+The first step of the pipeline: recipe.yaml -> `load_recipe` -> Recipe -> plan.py. Everything that can be
+seen without looking at models and data is refused here; `sources.py` refuses the rest before a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from factory.data import Check, Columns, Prompt
+from factory.errors import FactoryError
+from factory.library_fields import CONTROLLED, METHODS, OWNERS, fields, wrong_type
+from factory.nearest import suggest
+from factory.recipe_errors import first_error
+from factory.recipe_file import RecipeFile, apply_overrides, read
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # names become folders and file names
+MAX_VARIANTS = 200
+RESERVED = ("base", "pruned")  # models every recipe has
+
+
+class Written(BaseModel):
+    """A part of a recipe: immutable, strict about types, no key beyond the known ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        for key in data if isinstance(data, dict) else ():
+            if key not in known:
+                _refuse("unknown key '{key}'", key=key, mend=suggest(key, known), at=key)
+        return data
+
+
+def _refuse(what: str, *, mend: str, at: str = "", **context: Any) -> None:
+    """Raises pydantic's error; `at` names the key inside the part under validation."""
+    raise PydanticCustomError("refused", what, {**context, "mend": mend, "at": at})  # type: ignore[arg-type]
+
+
+# Strict models take no list for a tuple; what stands inside stays strict.
+Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+Numbers = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+class Base(Written):
+    """The base model: `sandbox/base`, a local folder, or a Hub id with its revision."""
+
+    model: str = Field(min_length=1)
+    revision: str | None = None
+
+
+class RecipeColumns(Written, Columns):
+    """`data.Columns` as written in a recipe."""
+
+
+class Calibration(Written):
+    """The texts over which distances between blocks are averaged."""
+
+    dataset: str = Field(min_length=1)
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    columns: RecipeColumns = Field(default_factory=RecipeColumns)
+    rows: int = Field(default=128, ge=1)
+    max_tokens: int = Field(default=1024, ge=2)
+
+
+class Prune(Written):
+    """How many blocks go, and by what measure they are chosen."""
+
+    drop: int = Field(ge=1)
+    importance: Literal["angular"] = "angular"
+    calibration: Calibration
+
+
+class Dataset(Written):
+    """A training set, named in `datasets`."""
+
+    id: str = Field(min_length=1)
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    prompt: Prompt
+    check: Check = "none"
+    rows: int | None = Field(default=None, ge=1)
+    columns: RecipeColumns = Field(default_factory=RecipeColumns)
+
+
+class Regenerate(Written):
+    """How the base rewrites responses; at temperature 0 it decodes greedily."""
+
+    engine: Literal["transformers"] = "transformers"
+    sees: Literal["reference", "question"] = "reference"
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    max_new_tokens: int = Field(default=512, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+
+
+class Train(Written):
+    """Fields of PEFT's LoraConfig and TRL's SFTConfig; what is not written keeps the library's default."""
+
+    lora: dict[str, Any] = {}
+    sft: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _library_fields(self) -> Train:
+        for kind in ("lora", "sft"):
+            for key, value in getattr(self, kind).items():
+                self._check_field(kind, key, value)
+        return self
+
+    @staticmethod
+    def _check_field(kind: str, key: str, value: Any) -> None:
+        known, at = fields(kind), f"{kind}.{key}"
+        if key in CONTROLLED[kind]:
+            reason = CONTROLLED[kind][key]
+            what = "'{key}' of {owner} is not a recipe's to set: {reason}"
+            _refuse(what, key=key, owner=OWNERS[kind], reason=reason, mend="Remove the line", at=at)
+        if not known:
+            return  # the library is not installed; the stage that needs it says so
+        if key not in known:
+            usable = set(known) - set(CONTROLLED[kind])
+            _refuse(
+                "{owner} has no field '{key}'", key=key, owner=OWNERS[kind], mend=suggest(key, usable), at=at
+            )
+        wanted = wrong_type(kind, key, value)
+        if wanted:
+            shown = repr(value)[:40]
+            what = "'{key}' should be {wanted}, not {shown}"
+            _refuse(what, key=key, wanted=wanted, shown=shown, mend="Correct the value", at=at)
+
+    def over(self, below: Train) -> Train:
+        """This one's fields laid over those of `below`."""
+        return Train(lora={**below.lora, **self.lora}, sft={**below.sft, **self.sft})
+
+
+class TrainedVariant(Written):
+    """A variant fine-tuned from the pruned model; `train` overrides the recipe's `train` field by field."""
+
+    data: Names
+    targets: Literal["original", "self"]
+    train: Train = Train()
+
+
+class MergedVariant(Written):
+    """A variant merged from others; the parameters are mergekit's, `weights` and `density` one per model.
+
+    `of` names variants, `pruned`, or a model folder or Hub id of the same shape.
+    """
+
+    merge: str
+    of: Names
+    t: float | None = Field(default=None, ge=0, le=1)
+    weights: Numbers | None = None
+    density: Numbers | None = None
+    normalize: bool | None = None
+    rescale: bool | None = None
+    lambda_: float | None = Field(default=None, alias="lambda")
+
+    @field_validator("merge")
+    @classmethod
+    def _known_method(cls, method: str) -> str:
+        if method not in METHODS:
+            _refuse("there is no merge method '{method}'", method=method, mend=suggest(method, METHODS))
+        return method
+
+    @model_validator(mode="after")
+    def _fits_method(self) -> MergedVariant:
+        method, given = METHODS[self.merge], self.parameters()
+        known = (*method.required, *method.optional)
+        for key in method.required:
+            if key not in given:
+                _refuse("{merge} needs '{key}'", merge=self.merge, key=key, mend=f"Add `{key}:`", at="merge")
+        for key in given:
+            if key not in known:
+                mend = f"Remove it; {self.merge} takes {', '.join(known)}"
+                _refuse("{merge} has no parameter '{key}'", merge=self.merge, key=key, mend=mend, at=key)
+        if len(set(self.of)) < len(self.of):
+            _refuse("`of` names a model twice", mend="Name each model once", at="of")
+        count = len(self.of)
+        if (method.models is not None and count != method.models) or count < 2:
+            wanted = f"exactly {method.models}" if method.models else "two or more"
+            what = "{merge} takes {wanted} models, `of` names {count}"
+            _refuse(what, merge=self.merge, wanted=wanted, count=count, mend="Correct the list", at="of")
+        for key in ("weights", "density"):
+            if key in given and len(given[key]) != count:
+                what = "{key} has {length} numbers for {count} models"
+                mend = "Give one number a model, in the order of `of`"
+                _refuse(what, key=key, length=len(given[key]), count=count, mend=mend, at=key)
+        return self
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters that are written, by mergekit's names (per-model ones as lists)."""
+        written = self.model_dump(by_alias=True, exclude_none=True, exclude={"merge", "of"})
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in written.items()}
+
+
+def _variant_kind(value: Any) -> str:
+    if isinstance(value, MergedVariant) or (isinstance(value, dict) and "merge" in value):
+        return "merged"
+    return "trained"
+
+
+Variant = Annotated[
+    Annotated[TrainedVariant, Tag("trained")] | Annotated[MergedVariant, Tag("merged")],
+    Discriminator(_variant_kind),
+]
+
+
+class Evaluate(Written):
+    """Which benchmarks score the models; `datasets` puts a folder or Hub id in place of a task's own."""
+
+    suite: str
+    tasks: Names | None = None
+    limit: int | None = Field(default=None, ge=1)
+    shots: dict[str, Annotated[int, Field(ge=0)]] = {}
+    datasets: dict[str, str] = {}
+    batch_size: int = Field(default=32, ge=1)
+
+
+class Recipe(Written):
+    """A whole recipe. `where` tells the line of any part of it."""
+
+    name: Name
+    seed: int = Field(default=0, ge=0)
+    base: Base
+    prune: Prune
+    datasets: dict[Name, Dataset] = Field(min_length=1)
+    regenerate: Regenerate = Regenerate()
+    train: Train = Train()
+    variants: dict[Name, Variant] = Field(min_length=1, max_length=MAX_VARIANTS)
+    evaluate: Evaluate
+
+    _file: RecipeFile | None = PrivateAttr(default=None)
+    _folder: Path = PrivateAttr(default_factory=Path)
+
+    def where(self, *path: str | int) -> str:
+        """`file:line` of a part, such as `where("prune", "drop")`."""
+        return self._file.where(path) if self._file else ".".join(map(str, path))
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative references start from: the recipe file's."""
+        return self._folder
+
+    def trained(self) -> dict[str, TrainedVariant]:
+        """The trained variants, in the order written."""
+        return {name: v for name, v in self.variants.items() if isinstance(v, TrainedVariant)}
+
+    def merged(self) -> dict[str, MergedVariant]:
+        """The merged variants, each behind those it is made of.
+
+        Raises:
+            graphlib.CycleError: they go round in a circle; `load_recipe` has refused that.
+        """
+        merged = {name: v for name, v in self.variants.items() if isinstance(v, MergedVariant)}
+        parts = {name: [part for part in v.of if part in merged] for name, v in merged.items()}
+        return {name: merged[name] for name in TopologicalSorter(parts).static_order()}
+
+
+def load_recipe(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
+    """Reads and checks a recipe.
+
+    Args:
+        path: the YAML file.
+        overrides: `key.key=value` assignments laid over it.
+
+    Raises:
+        FactoryError: the first thing that is wrong, with its line and how to mend it.
+    """
+    path = Path(path)
+    file = apply_overrides(read(path), overrides)
+    try:
+        recipe = Recipe.model_validate(file.data)
+    except ValidationError as error:
+        raise first_error(error, file) from None
+    recipe._file, recipe._folder = file, path.parent
+    _check_names(recipe)
+    return recipe
+
+
+def _check_names(recipe: Recipe) -> None:
+    """Names inside the recipe that lead nowhere."""
+    for name, variant in recipe.variants.items():
+        if name in RESERVED:
+            what = f"a variant cannot be called '{name}': every recipe has a model of that name"
+            raise FactoryError(what, where=recipe.where("variants", name), mend="Give it another name")
+        if isinstance(variant, TrainedVariant):
+            _check_data(recipe, name, variant)
+        else:
+            _check_parts(recipe, name, variant)
+    try:
+        recipe.merged()
+    except CycleError as error:
+        circle = error.args[1]
+        where = recipe.where("variants", circle[0], "of")
+        what = f"the merges go round in a circle: {' -> '.join(circle)}"
+        raise FactoryError(what, where=where, mend="Merge only variants that are made before") from None
+
+
+def _check_data(recipe: Recipe, name: str, variant: TrainedVariant) -> None:
+    for i, dataset in enumerate(variant.data):
+        where = recipe.where("variants", name, "data", i)
+        if dataset not in recipe.datasets:
+            what = f"variant '{name}' names an unknown dataset '{dataset}'"
+            raise FactoryError(what, where=where, mend=suggest(dataset, recipe.datasets))
+        if dataset in variant.data[:i]:
+            what = f"variant '{name}' names dataset '{dataset}' twice"
+            raise FactoryError(what, where=where, mend="Name each dataset once")
+
+
+def is_reference(part: str) -> bool:
+    """Whether an entry of a merge's `of` is a model folder or Hub id, and no variant's name."""
+    return "/" in part or part.startswith((".", "~"))
+
+
+def _check_parts(recipe: Recipe, name: str, variant: MergedVariant) -> None:
+    for i, part in enumerate(variant.of):
+        where = recipe.where("variants", name, "of", i)
+        if part == name:
+            what = f"variant '{name}' is merged from itself"
+            raise FactoryError(what, where=where, mend="Name other variants")
+        if part == "base":
+            what = f"variant '{name}' merges the base model, which has {recipe.prune.drop} blocks more"
+            raise FactoryError(what, where=where, mend="Name variants, or `pruned`")
+        if part not in recipe.variants and part != "pruned" and not is_reference(part):
+            others = [*(set(recipe.variants) - {name}), "pruned"]
+            what = f"variant '{name}' names an unknown variant '{part}'"
+            raise FactoryError(what, where=where, mend=suggest(part, others))

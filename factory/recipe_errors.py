@@ -1,0 +1,74 @@
+"""pydantic's complaints about a recipe as one line each: what, where in the file, how to mend it.
+
+Used by `recipe.py` alone; the words that pydantic gives are for programmers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from factory.errors import FactoryError
+from factory.nearest import suggest
+from factory.recipe_file import RecipeFile
+
+_EXPECTED: Mapping[str, str] = {
+    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
+    "string_type": "text", "bool_type": "true or false", "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values", "model_attributes_type": "a mapping of keys to values",
+    "tuple_type": "a list", "list_type": "a list",
+}  # fmt: skip
+_LIMITS: Mapping[str, str] = {
+    "greater_than_equal": "at least {ge}", "less_than_equal": "at most {le}", "too_short": "not empty",
+    "too_long": "at most {max_length} long", "string_too_short": "not empty",
+}  # fmt: skip
+
+
+def first_error(error: ValidationError, file: RecipeFile) -> FactoryError:
+    """pydantic's errors as the one that stands first in the file."""
+
+    def line(where: str) -> int:
+        return int(where.rsplit(":", 1)[1]) if where.startswith(f"{file.name}:") else 0
+
+    described = [_describe(dict(entry), file) for entry in error.errors(include_url=False)]
+    return min(described, key=lambda mistake: line(mistake.where or ""))
+
+
+def _describe(entry: dict[str, Any], file: RecipeFile) -> FactoryError:
+    context = entry.get("ctx") or {}
+    path: list[str | int] = []
+    value: Any = file.data
+    for part in entry["loc"]:  # leaves out pydantic's own parts: union tags and `[key]`
+        listed = isinstance(value, list) and isinstance(part, int)
+        if listed or (isinstance(value, dict) and part in value):
+            path.append(part)
+            value = value[part]
+    path += [part for part in str(context.get("at", "")).split(".") if part]
+    dotted = ".".join(map(str, path)) or "the recipe"
+    where, kind, message = file.where(tuple(path)), entry["type"], entry["msg"]
+    if kind in ("refused", "unknown_name"):
+        inside = ".".join(map(str, path[:-1])) if message.startswith("unknown key") else ""
+        return FactoryError(
+            f"{message} in {inside}" if inside else message, where=where, mend=context["mend"]
+        )
+    if kind == "missing":
+        key = entry["loc"][-1]
+        return FactoryError(f"'{key}' is missing in {dotted}", where=where, mend=f"Add `{key}:` there")
+    if kind in _EXPECTED:
+        what = f"{dotted} should be {_EXPECTED[kind]}, not {value!r:.40}"
+        return FactoryError(what, where=where, mend="Correct the value")
+    if kind == "literal_error":
+        known = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
+        what = f"{dotted} cannot be {value!r:.40}"
+        return FactoryError(what, where=where, mend=suggest(str(value), known))
+    if kind == "string_pattern_mismatch":
+        name = entry["input"]
+        mend = "Use letters, digits, `-`, `_` and `.`, at most 64, with a letter or digit first"
+        return FactoryError(f"{name!r:.40} does not do as a name", where=where, mend=mend)
+    if kind in _LIMITS:
+        what = f"{dotted} should be {_LIMITS[kind].format(**context)}, not {value!r:.40}"
+        return FactoryError(what, where=where, mend="Correct the value")
+    what = f"{dotted}: {message[0].lower()}{message[1:]}, not {value!r:.40}"
+    return FactoryError(what, where=where, mend="Correct the value")

@@ -1,0 +1,201 @@
+"""A recipe's YAML as plain values that remember their lines; `recipe.py` turns it into a Recipe.
+
+The file comes from strangers (a pull request), so only plain YAML values are built: no tags, no objects,
+and a limit on size, depth and number of values, which also stops aliases that blow up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from factory.errors import FactoryError
+from factory.nearest import suggest
+
+MAX_BYTES = 256 * 1024
+MAX_VALUES = 20_000
+MAX_DEPTH = 20
+_PLAIN = "tag:yaml.org,2002:"
+_BUILT = ("null", "bool", "int", "float")  # the other plain scalar, str, keeps its text
+
+Path_ = tuple[str | int, ...]  # of keys and list positions, from the top
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """What stands in a recipe, and where.
+
+    Attributes:
+        data: plain dicts, lists and scalars.
+        places: for each path of keys, `file:line`, or the `--set` that gave the value.
+        name: the file as the user wrote it, for messages.
+    """
+
+    data: dict[str, Any]
+    places: Mapping[Path_, str]
+    name: str
+
+    def where(self, path: Path_) -> str:
+        """The place of `path`, or of what encloses it where it is not written."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.places:
+                return self.places[path[:end]]
+        return self.places.get((), self.name)
+
+
+def read(path: Path) -> RecipeFile:
+    """Reads a recipe file.
+
+    Raises:
+        FactoryError: there is no such file, or it is not a plain YAML mapping of modest size.
+    """
+    name = str(path)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise FactoryError(
+            "there is no such recipe", where=name, mend="Give the path of a .yaml file"
+        ) from None
+    except OSError as error:
+        mend = "Give the path of a .yaml file that can be read"
+        raise FactoryError(f"cannot be read: {error.strerror}", where=name, mend=mend) from None
+    if len(raw) > MAX_BYTES:
+        mend = f"A recipe is at most {MAX_BYTES // 1024} KiB; data belongs into a dataset folder"
+        raise FactoryError("the file is too large for a recipe", where=name, mend=mend)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise FactoryError("not UTF-8 text", where=f"{name}:{line}", mend="Save it as UTF-8") from None
+    node = _compose(text, name)
+    if not isinstance(node, MappingNode):
+        mend = "Start it with lines such as `name: my-recipe`"
+        raise FactoryError("a recipe is a mapping of keys to values", where=f"{name}:1", mend=mend)
+    builder = _Builder(name)
+    data = builder.build(node, ())
+    return RecipeFile(data, builder.places, name)
+
+
+def apply_overrides(
+    file: RecipeFile, assignments: Iterable[str], named: Iterable[str] = ("datasets", "variants")
+) -> RecipeFile:
+    """The recipe with `key.key=value` assignments laid over it; values are YAML.
+
+    Args:
+        file: the recipe as written; it is not changed.
+        assignments: such as `prune.drop=3` or `variants.math-self.train.sft.learning_rate=1e-4`.
+        named: keys whose entries the user names, so that a wrong name must not make a new entry.
+
+    Raises:
+        FactoryError: an assignment is malformed, or leads through something that does not exist.
+    """
+    data, places = deepcopy(file.data), dict(file.places)
+    for assignment in assignments:
+        origin = f"--set {assignment}"
+        key, equals, value_text = assignment.partition("=")
+        path = tuple(key.strip().split("."))
+        if not equals or not all(path):
+            raise FactoryError("not an assignment", where=origin, mend="Write --set key.key=value")
+        target: Any = data
+        for depth, part in enumerate(path[:-1]):
+            if depth == 1 and path[0] in named and part not in target:
+                raise FactoryError(
+                    f"there is no '{part}' in {path[0]}", where=origin, mend=suggest(part, target)
+                )
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                what = f"'{'.'.join(path[: depth + 1])}' is a value, not a mapping with keys"
+                raise FactoryError(what, where=origin, mend="Set the whole value instead")
+            places.setdefault(path[: depth + 1], origin)
+        for old in [p for p in places if p[: len(path)] == path]:
+            del places[old]
+        builder = _Builder(origin, lines=False)
+        target[path[-1]] = builder.build(_compose(value_text, origin, lines=False), path)
+        places |= builder.places | {path: origin}
+    return RecipeFile(data, places, file.name)
+
+
+def _compose(text: str, name: str, lines: bool = True) -> Node | None:
+    try:
+        return YAML(typ="safe", pure=True).compose(StringIO(text))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{name}:{mark.line + 1}" if lines and mark else name
+        what = f"broken YAML, {error.problem or error.context}"
+        raise FactoryError(what, where=where, mend="Check indentation, quotes and brackets there") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        what = f"broken YAML, {str(error).splitlines()[0] if str(error) else 'nested too deep'}"
+        raise FactoryError(what, where=name, mend="A recipe is plain YAML text") from None
+
+
+class _Builder:
+    """Turns YAML nodes into plain values and notes where each stands."""
+
+    def __init__(self, name: str, lines: bool = True) -> None:
+        self.places: dict[Path_, str] = {}
+        self._name, self._lines, self._left = name, lines, MAX_VALUES
+        self._constructor = YAML(typ="safe", pure=True).constructor
+
+    def _place(self, node: Node) -> str:
+        return f"{self._name}:{node.start_mark.line + 1}" if self._lines else self._name
+
+    def build(self, node: Node | None, path: Path_) -> Any:
+        if node is None:
+            return None
+        place = self._place(node)
+        self.places.setdefault(path, place)
+        self._left -= 1
+        if self._left < 0 or len(path) > MAX_DEPTH:
+            what = "too many values" if self._left < 0 else "nested too deep"
+            raise FactoryError(f"{what} for a recipe", where=place, mend="Check the aliases (*name) there")
+        if isinstance(node, MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, SequenceNode):
+            self._refuse_tag(node, ("seq",))
+            return [self.build(child, (*path, i)) for i, child in enumerate(node.value)]
+        return self._scalar(node, place)
+
+    def _refuse_tag(self, node: Node, allowed: tuple[str, ...]) -> None:
+        tag = str(node.tag)
+        if tag not in {_PLAIN + name for name in allowed}:
+            what = f"the YAML tag {tag.replace(_PLAIN, '!!')} has no place in a recipe"
+            raise FactoryError(what, where=self._place(node), mend="Write a plain value")
+
+    def _mapping(self, node: MappingNode, path: Path_) -> dict[str, Any]:
+        self._refuse_tag(node, ("map",))
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            place = self._place(key_node)
+            if not isinstance(key_node, ScalarNode):
+                raise FactoryError("a key must be a plain word", where=place, mend="Name it in one word")
+            key = key_node.value
+            if key in values:
+                inside = f" in {'.'.join(map(str, path))}" if path else ""
+                what = f"'{key}' is there twice{inside}"
+                raise FactoryError(what, where=place, mend="Rename or remove one of them")
+            self.places[(*path, key)] = place
+            values[key] = self.build(value_node, (*path, key))
+        return values
+
+    def _scalar(self, node: Node, place: str) -> Any:
+        self._refuse_tag(node, (*_BUILT, "str", "timestamp"))
+        if str(node.tag).removeprefix(_PLAIN) not in _BUILT:
+            return node.value
+        try:
+            value = self._constructor.construct_object(node)
+        except (ValueError, YAMLError):
+            mend = "Write a plain number, or quote it if it is text"
+            raise FactoryError(f"'{node.value[:40]}' is not a number", where=place, mend=mend) from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise FactoryError(f"'{node.value}' is not finite", where=place, mend="Write a plain number")
+        return value

@@ -1,0 +1,260 @@
+"""The models and datasets a recipe refers to: found, checked and fingerprinted before anything runs.
+
+Between recipe.py and plan.py: a reference is `sandbox/<name>`, a local folder (relative to the recipe, or
+absolute), or a Hub id; what comes out is a `Source`, whose fingerprint goes into the keys of the steps
+that read it. run.py turns it into a folder with `materialise`. Nothing is downloaded here but a
+repository's list of files and its config.json or README.md; no weights, no data, and no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from factory import hub_files
+from factory.dataset_files import Wanted, list_files, select, select_local
+from factory.errors import FactoryError
+from factory.hashing import files_hash
+from factory.models.architectures import architecture_of
+from factory.models.checkpoint import CARRIED, INDEX, read_config, stored_tensors, weight_files
+from factory.nearest import suggest
+
+SANDBOX = "sandbox/"
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
+# Part of a Hub model repository that is downloaded: what makes a stock folder, at its top.
+_MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *CARRIED)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model or dataset from outside.
+
+    Attributes:
+        kind: where it comes from.
+        reference: as the recipe names it.
+        fingerprint: hash of the content, or the Hub commit.
+        path: its folder; None where `materialise` has to make it.
+        repo: `model` or `dataset`, for the Hub.
+        files: of a Hub repository, the patterns of the files needed.
+    """
+
+    kind: Literal["sandbox", "folder", "hub"]
+    reference: str
+    fingerprint: str
+    path: Path | None = None
+    repo: Literal["model", "dataset"] = "model"
+    files: tuple[str, ...] = ()
+
+
+def resolve_model(reference: str, revision: str | None, where: str, folder: Path) -> Source:
+    """Finds and checks a model.
+
+    Args:
+        reference: `sandbox/base`, a folder, or a Hub id.
+        revision: a branch, tag or commit of a Hub id.
+        where: place in the recipe, for messages.
+        folder: what relative references start from.
+
+    Raises:
+        FactoryError: there is no such model, it has no config or safetensors, wants its own code, or is of
+            a family whose blocks cannot be removed; or the Hub cannot be asked.
+    """
+    if reference.startswith(SANDBOX):
+        from factory import sandbox
+
+        if reference != f"{SANDBOX}base":
+            mend = suggest(reference, [f"{SANDBOX}base"])
+            raise FactoryError(f"there is no model '{reference}'", where=where, mend=mend)
+        path = sandbox.model_folder()
+        return Source("sandbox", reference, _check_model(path, reference, where), path)
+    local = _local(reference, revision, "model", where, folder)
+    if local is not None:
+        return Source("folder", reference, _check_model(local, reference, where), local)
+    repository = hub_files.repository("model", reference, revision, where)
+    _check_names(repository.names, reference, where)
+    source = Source("hub", reference, repository.commit, None, "model", _MODEL_FILES)
+    _check_config(config_of(source, where), reference, where)
+    return source
+
+
+def resolve_dataset(
+    reference: str, revision: str | None, where: str, folder: Path, wanted: Wanted
+) -> Source:
+    """Finds a dataset and checks that the configs and splits asked for are there.
+
+    The fingerprint covers the files of `wanted` alone, so another split may change freely.
+
+    Args:
+        reference: `sandbox/<name>`, a folder, or a Hub id.
+        revision: a branch, tag or commit of a Hub id.
+        where: place in the recipe, for messages.
+        folder: what relative references start from.
+        wanted: the configs and splits that are read.
+
+    Raises:
+        FactoryError: there is no such dataset, config or split; or the Hub cannot be asked.
+    """
+    if reference.startswith(SANDBOX):
+        from factory import sandbox
+
+        name = reference.removeprefix(SANDBOX)
+        if name not in sandbox.DATASETS:
+            mend = suggest(reference, [SANDBOX + known for known in sandbox.DATASETS])
+            raise FactoryError(f"there is no dataset '{reference}'", where=where, mend=mend)
+        digest = hashlib.sha256(f"{sandbox.FINGERPRINT}\0{name}".encode()).hexdigest()[:32]
+        return Source("sandbox", reference, digest, None, "dataset")
+    local = _local(reference, revision, "dataset", where, folder)
+    if local is not None:
+        chosen = select_local(local, wanted, where)
+        files = _flat(chosen, list_files(local), wanted)
+        digest = files_hash(local, (local / name for name in files))
+        return Source("folder", reference, digest, local, "dataset")
+    repository = hub_files.repository("dataset", reference, revision, where)
+    card = hub_files.text("dataset", reference, repository, "README.md", where)
+    files = _flat(select(repository.names, card, wanted, where), repository.names, wanted)
+    return Source("hub", reference, repository.commit, None, "dataset", ("README.md", *files))
+
+
+def materialise(source: Source, cache: Path) -> Path:
+    """The folder of a source; sandbox datasets are written to `cache`, Hub repositories downloaded.
+
+    Raises:
+        FactoryError: the download failed, or what came is not usable.
+    """
+    if source.path is not None:
+        return source.path
+    if source.kind == "hub":
+        path = hub_files.download(source.repo, source.reference, source.fingerprint, source.files)
+        if source.repo == "model":
+            _check_model_folder(path)
+        return path
+    return _write_sandbox(source, cache)
+
+
+def _write_sandbox(source: Source, cache: Path) -> Path:
+    from factory import sandbox
+
+    name = source.reference.removeprefix(SANDBOX)
+    target = cache / f"sandbox-{name}-{source.fingerprint}"
+    if target.is_dir():
+        return target
+    cache.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache))
+    try:
+        sandbox.write_dataset(name, beside)
+        beside.chmod(0o755)  # mkdtemp's folders are private
+        try:
+            beside.rename(target)  # whole or absent; of two runs at once one is first
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def config_of(source: Source, where: str | None = None) -> dict[str, Any]:
+    """The parsed config.json of a model.
+
+    Raises:
+        FactoryError: it cannot be read.
+    """
+    if source.path is not None:
+        return read_config(source.path)
+    repository = hub_files.Repository(source.fingerprint, ())
+    text = hub_files.text("model", source.reference, repository, "config.json", where) or ""
+    try:
+        config = json.loads(text)
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        what = f"config.json of '{source.reference}' is not a JSON object"
+        raise FactoryError(what, where=where, mend="Name another model or revision")
+    return config
+
+
+def _local(reference: str, revision: str | None, kind: str, where: str, folder: Path) -> Path | None:
+    """The folder that a reference names, absolute; None where it can only be a Hub id."""
+    written = Path(reference).expanduser() if reference.startswith("~") else Path(reference)
+    path = Path(os.path.abspath(folder / written))  # noqa: PTH100 - resolve() would follow links
+    if path.is_dir():
+        if revision is not None:
+            what = f"'{reference}' is a local folder, which has no revisions"
+            raise FactoryError(what, where=where, mend="Remove `revision:`")
+        return path
+    if path.exists():
+        mend = f"Name the folder that holds the {kind}"
+        raise FactoryError(f"'{reference}' is a file, not a folder", where=where, mend=mend)
+    plain = not written.is_absolute() and not reference.startswith((".", "~"))
+    if plain and _HUB_ID.match(reference):
+        return None
+    mend = f"Give a folder that exists (relative to the recipe, or absolute), or the Hub id of a {kind}"
+    raise FactoryError(f"there is no {kind} folder '{reference}'", where=where, mend=mend)
+
+
+def _flat(chosen: dict[str, dict[str, list[str]]], names: Sequence[str], wanted: Wanted) -> list[str]:
+    files = {name for splits in chosen.values() for split in splits.values() for name in split}
+    return sorted(files | (set(names) & set(wanted.beside)))
+
+
+def _check_model(folder: Path, reference: str, where: str) -> str:
+    """Checks a model folder; returns its fingerprint."""
+    try:
+        _check_model_folder(folder)
+    except FactoryError as error:  # the recipe's line is what the user can change
+        raise FactoryError(f"model '{reference}': {error.what}", where=where, mend=error.mend) from None
+    files = {folder / "config.json", *weight_files(folder)}
+    files |= {file for pattern in (*CARRIED, INDEX) for file in folder.glob(pattern) if file.is_file()}
+    return files_hash(folder, files)
+
+
+def _check_model_folder(folder: Path) -> None:
+    config = read_config(folder)
+    stored_tensors(folder)
+    _check_code(config, folder / "config.json")
+    tokenizer = folder / "tokenizer_config.json"
+    if tokenizer.is_file():
+        try:
+            _check_code(json.loads(tokenizer.read_text(encoding="utf-8")), tokenizer)
+        except ValueError:
+            raise FactoryError("tokenizer_config.json is not JSON", mend="Fetch the model again") from None
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        mend = "Save it beside the weights (tokenizer.save_pretrained)"
+        raise FactoryError("the folder has no tokenizer", mend=mend)
+    architecture_of(config, folder)
+
+
+def _check_code(config: Any, file: Path) -> None:
+    if isinstance(config, dict) and config.get("auto_map"):
+        mend = f"Name a model that transformers loads by itself, or remove auto_map from {file.name}"
+        raise FactoryError("the model wants code of its own to be run (trust_remote_code)", mend=mend)
+
+
+def _check_config(config: dict[str, Any], reference: str, where: str) -> None:
+    try:
+        _check_code(config, Path("config.json"))
+        architecture_of(config, Path(reference))
+    except FactoryError as error:
+        raise FactoryError(f"model '{reference}': {error.what}", where=where, mend=error.mend) from None
+
+
+def _check_names(names: Iterable[str], reference: str, where: str) -> None:
+    """What the list of files of a Hub model shows already."""
+    top = {name for name in names if "/" not in name}
+    if "config.json" not in top:
+        mend = "Name a repository with a whole transformers model"
+        raise FactoryError(f"model '{reference}' has no config.json", where=where, mend=mend)
+    if not any(name.endswith(".safetensors") for name in top):
+        pickles = any(name.endswith((".bin", ".pt", ".pth")) for name in top)
+        what = "has only pickled weights" if pickles else "has no weights"
+        mend = "Name a revision with safetensors" if pickles else "Name a repository with safetensors"
+        raise FactoryError(f"model '{reference}' {what}", where=where, mend=mend)

@@ -1,0 +1,144 @@
+"""The report's two pictures: which blocks matter least, and what every variant recovers.
+
+Drawn by the report stage without a display. Colours stay apart for colour-blind readers (cividis; Okabe
+and Ito's palette), and every colour is said in words too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+DOTS_PER_INCH = 150
+NUMBERS_UP_TO = 16  # blocks; a larger table has cells too small for numbers
+
+# What a variant was made by: (label, colour, marker). Okabe & Ito 2008.
+STYLES = {
+    "pruned": ("pruned, not trained", "#7f7f7f", "X"),
+    "original": ("trained on original responses (SFT)", "#e69f00", "s"),
+    "self": ("trained on regenerated responses (self)", "#0072b2", "o"),
+    "merged": ("merged", "#009e73", "D"),
+}
+
+
+def heatmap(path: Path, distances: Sequence[Sequence[float]], chosen: tuple[int, int]) -> None:
+    """Draws the mean angular distance of every run of blocks, the chosen run marked.
+
+    Args:
+        path: the PNG to write.
+        distances: `distances[n - 1][start]`, as the importance stage writes it.
+        chosen: the removed run [start, stop), 0-based.
+    """
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
+
+    blocks = len(distances) + 1
+    table = np.full((blocks - 1, blocks), np.nan)
+    for n, row in enumerate(distances):
+        table[n, : len(row)] = row
+    side = min(11.0, max(6.4, 0.62 * blocks + 2.2))
+    figure = Figure(figsize=(side + 0.8, side * 0.86), layout="constrained")
+    axes = FigureCanvasAgg(figure).figure.add_subplot()
+    image = axes.imshow(
+        table, cmap="cividis", origin="lower", aspect="auto", extent=(-0.5, blocks - 0.5, 0.5, blocks - 0.5)
+    )
+    if blocks <= NUMBERS_UP_TO:
+        # Dark text on the bright half of the scale, bright on the dark half.
+        middle = (np.nanmin(table) + np.nanmax(table)) / 2
+        for n in range(1, blocks):
+            for start in range(blocks - n + 1):
+                value = table[n - 1, start]
+                colour = "black" if value > middle else "white"
+                text = f"{value:.2f}".removeprefix("0")
+                axes.text(start, n, text, ha="center", va="center", fontsize=8, color=colour)
+    start, stop = chosen
+    corner = (start - 0.5, stop - start - 0.5)
+    axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="white", linewidth=5))
+    axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="#d55e00", linewidth=2.5))
+    # The upper right of the picture is always empty: a run that starts late is short.
+    said = f"block {start}" if stop - start == 1 else f"blocks {start}..{stop - 1}"
+    axes.annotate(
+        f"removed: {said}\ndistance {distances[stop - start - 1][start]:.3f}",
+        xy=(start + 0.5, stop - start + 0.3),
+        xytext=(0.97, 0.95),
+        textcoords="axes fraction",
+        ha="right",
+        va="top",
+        fontsize=12,
+        color="#a34700",
+        arrowprops={"arrowstyle": "->", "color": "#a34700", "linewidth": 1.5},
+    )
+    axes.set_xlabel("first block of the run (0-based)", fontsize=12)
+    axes.set_ylabel("length of the run, in blocks", fontsize=12)
+    axes.set_title(f"How far each run of blocks turns the hidden state ({blocks} blocks)", fontsize=13)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=16, integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
+    bar.set_label("mean angular distance, in half turns (less = matters less)", fontsize=11)
+    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
+
+
+def recovery(path: Path, models: Sequence[Mapping[str, Any]], confidence: float) -> None:
+    """Draws every model's recovery with its interval; a line at 1.0 is the base.
+
+    Args:
+        path: the PNG to write.
+        models: entries of report.json's `models`; the base and models without a recovery are left out.
+        confidence: of the intervals, such as 0.95.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    rows = [model for model in models if model["kind"] != "base" and model["recovery"]]
+    figure = Figure(figsize=(9.6, 1.9 + 0.55 * max(1, len(rows))), layout="constrained")
+    axes = FigureCanvasAgg(figure).figure.add_subplot()
+    if not rows:
+        axes.text(0.5, 0.5, "no recovery: the base's average may be zero", ha="center", fontsize=12)
+    labelled = set()
+    for place, model in enumerate(rows):
+        estimate = model["recovery"]
+        label, colour, marker = STYLES[model["targets"] if model["kind"] == "trained" else model["kind"]]
+        value, low, high = estimate["value"], estimate["low"], estimate["high"]
+        axes.barh(place, value, height=0.62, color=colour, alpha=0.35, edgecolor=colour)
+        axes.errorbar(
+            value,
+            place,
+            xerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
+            fmt=marker,
+            color=colour,
+            ecolor="black",
+            markeredgecolor="black",
+            markersize=8,
+            capsize=4,
+            label=None if label in labelled else label,
+        )
+        labelled.add(label)
+        text = f"{100 * value:.1f} %  [{100 * low:.1f}, {100 * high:.1f}]"
+        right = max(high, value)
+        axes.annotate(
+            text, (right, place), xytext=(8, 0), textcoords="offset points", va="center", fontsize=11,
+            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+        )  # fmt: skip
+    axes.axvline(1.0, color="black", linestyle="--", linewidth=1.5)
+    axes.annotate(
+        "base = 100 %", (1.0, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 4),
+        textcoords="offset points", ha="center", va="bottom", fontsize=11,
+    )  # fmt: skip
+    furthest = max((model["recovery"]["high"] for model in rows), default=1.0)
+    axes.set_xlim(0, max(1.08, furthest + 0.34))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), [model["name"] for model in rows], fontsize=12)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel(f"recovery: average score / the base's, with {confidence:.0%} intervals", fontsize=12)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if labelled:
+        figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False)
+    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})

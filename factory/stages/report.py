@@ -1,0 +1,271 @@
+"""Report: what a run gave, for people (report.md, two pictures) and programs (report.json). Last stage.
+
+Everything printed comes from the records and files of the artifacts it is given; nothing is measured
+here but what follows from the scored documents: recoveries and paired differences with their intervals
+(`factory/paired.py`). `factory/table.py` shows report.json in a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from factory.errors import FactoryError
+from factory.paired import Estimate, Paired, TaskSamples
+from factory.stages import Frozen, Progress, pages, pictures
+from factory.tasks.bootstrap import CONFIDENCE
+
+VERSION = 1
+LIBRARIES = ("jinja2", "matplotlib", "numpy")
+Kind = Literal["base", "pruned", "trained", "merged"]
+
+
+class ModelRow(Frozen):
+    """A model of the run, in the order of the report.
+
+    Attributes:
+        name: `base`, `pruned` or the variant's name.
+        kind: where it comes from.
+        targets: of a trained model: what its responses were.
+        data: of a trained model: the names of its datasets.
+        of: of a merged model: the names of its parts.
+        method: of a merged model: the merge method.
+    """
+
+    name: str
+    kind: Kind
+    targets: Literal["original", "self"] | None = None
+    data: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
+    method: str | None = None
+
+
+class Settings(Frozen):
+    """What is reported.
+
+    Attributes:
+        recipe: its name.
+        models: in the order of the report; one of kind `base`.
+        suite: name of the suite that scored them.
+        seed: the recipe's.
+        bootstrap: replicates of the paired bootstrap.
+    """
+
+    recipe: str
+    models: tuple[ModelRow, ...]
+    suite: str
+    seed: int = 0
+    bootstrap: int = Field(default=1000, ge=100)
+
+
+def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
+    """Writes report.md, report.json, heatmap.png and recovery.png.
+
+    Args:
+        settings: see `Settings`.
+        inputs: artifact folders: `importance`, `prune`, `evaluate.<model>` for every model, and where the
+            recipe has them `regenerate.<dataset>`, `train.<variant>`, `merge.<variant>`.
+        out: receives the four files.
+        progress: told the steps done.
+
+    Returns:
+        The report's summary (its sentences), and each model's average and recovery.
+
+    Raises:
+        FactoryError: two models were scored on different documents.
+    """
+    progress(0, 3, "steps", "drawing documents")
+    records = {role: _json(folder / "record.json") for role, folder in inputs.items()}
+    report = assemble(settings, inputs, records)
+    progress(1, 3, "steps", "pictures")
+    importance = _json(inputs["importance"] / "importance.json")
+    start, stop = report["prune"]["blocks"]
+    pictures.heatmap(out / "heatmap.png", importance["distances"], (start, stop))
+    pictures.recovery(out / "recovery.png", report["models"], CONFIDENCE)
+    progress(2, 3, "steps", "pages")
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+    (out / "report.json").write_text(text + "\n", encoding="utf-8")
+    (out / "report.md").write_text(pages.markdown(report), encoding="utf-8")
+    progress(3, 3, "steps")
+    return {
+        "summary": report["summary"],
+        "models": {
+            model["name"]: {"average": model["average"]["value"], "recovery": _value(model["recovery"])}
+            for model in report["models"]
+        },
+    }
+
+
+def assemble(
+    settings: Settings, inputs: Mapping[str, Path], records: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """report.json's content, from artifact folders and their records, both by role.
+
+    Raises:
+        FactoryError: two models were scored on different documents.
+    """
+    scores = {row.name: _json(inputs[f"evaluate.{row.name}"] / "scores.json") for row in settings.models}
+    base = next(row.name for row in settings.models if row.kind == "base")
+    tasks = list(scores[base]["tasks"])
+    samples = {
+        row.name: {
+            task: TaskSamples.read(inputs[f"evaluate.{row.name}"] / "samples" / f"{task}.parquet")
+            for task in tasks
+        }
+        for row in settings.models
+    }
+    paired = Paired(samples, replicates=settings.bootstrap, seed=settings.seed)
+    _check_values(paired, scores)
+    models = [_model(row, base, scores[row.name], records, paired) for row in settings.models]
+    report: dict[str, Any] = {
+        "recipe": settings.recipe,
+        "suite": settings.suite,
+        "seed": settings.seed,
+        "confidence": CONFIDENCE,
+        "bootstrap": settings.bootstrap,
+        "base": records["importance"]["inputs"]["base"],
+        "tasks": {
+            task: {key: found.get(key) for key in ("metric", "shots", "n")}
+            for task, found in scores[base]["tasks"].items()
+        },
+        "models": models,
+        "comparisons": _comparisons(settings.models, base, records, paired),
+        "importance": _importance(inputs["importance"], records),
+        "prune": records["prune"]["facts"],
+        "regenerate": _of_stage("regenerate", records),
+        "train": _of_stage("train", records),
+        "merge": _of_stage("merge", records),
+        **_origins(records),
+    }
+    report["summary"] = pages.summary(report)
+    return report
+
+
+def _model(
+    row: ModelRow, base: str, scores: dict[str, Any], records: Mapping[str, dict[str, Any]], paired: Paired
+) -> dict[str, Any]:
+    facts = records[f"evaluate.{row.name}"]["facts"]
+    return {
+        **row.model_dump(mode="json"),
+        "blocks": facts["blocks"],
+        "parameters": facts["parameters"],
+        "scores": {task: _estimate(found) for task, found in scores["tasks"].items()},
+        "average": _estimate(scores["average"]),
+        "recovery": _dict(paired.recovery(row.name, base)),
+        "minus_base": _differences(paired, row.name, base),
+    }
+
+
+def _estimate(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: found[key] for key in ("value", "stderr", "low", "high", "n")}
+
+
+def _dict(estimate: Estimate | None) -> dict[str, Any] | None:
+    return asdict(estimate) if estimate else None
+
+
+def _value(estimate: Mapping[str, Any] | None) -> float | None:
+    return estimate["value"] if estimate else None
+
+
+def _differences(paired: Paired, model: str, against: str) -> dict[str, Any]:
+    return {
+        "scores": {task: asdict(paired.difference(model, against, task)) for task in paired.tasks},
+        "average": asdict(paired.difference(model, against)),
+    }
+
+
+def _check_values(paired: Paired, scores: Mapping[str, dict[str, Any]]) -> None:
+    """The intervals here and the scores there must speak of the same figures."""
+    for model, found in scores.items():
+        for task, score in found["tasks"].items():
+            again = paired.value(model, task)
+            if abs(again - score["value"]) > 1e-4:
+                raise FactoryError(
+                    f"{model} has {score['value']:.4f} on {task}, but its scored documents give {again:.4f}",
+                    mend="Score it again",
+                )
+
+
+def _comparisons(
+    rows: tuple[ModelRow, ...], base: str, records: Mapping[str, dict[str, Any]], paired: Paired
+) -> list[dict[str, Any]]:
+    """Self minus SFT for variants trained on the same data; merged minus its best part."""
+
+    def compared(kind: str, model: str, against: str, **more: Any) -> dict[str, Any]:
+        return {
+            "kind": kind,
+            "model": model,
+            "against": against,
+            **_differences(paired, model, against),
+            "recovery": _dict(paired.recovery_difference(model, against, base)),
+            **more,
+        }
+
+    def training(name: str) -> Any:
+        settings = records.get(f"train.{name}", {}).get("settings", {})
+        return settings.get("lora"), settings.get("sft")
+
+    trained = [row for row in rows if row.kind == "trained"]
+    found = [
+        compared("self minus SFT", ours.name, theirs.name, same=training(ours.name) == training(theirs.name))
+        for ours in trained
+        for theirs in trained
+        if (ours.targets, theirs.targets) == ("self", "original") and set(ours.data) == set(theirs.data)
+    ]
+    names = {row.name for row in rows}
+    for row in rows:
+        parts = [part for part in row.of if part in names]
+        if row.kind == "merged" and parts:
+            best = max(parts, key=paired.value)
+            found.append(compared("merged minus best part", row.name, best, same=True))
+    return found
+
+
+def _importance(folder: Path, records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """What was read, and the runs of the removed length, nearest first."""
+    table = _json(folder / "importance.json")
+    start, stop = records["prune"]["facts"]["blocks"]
+    row = table["distances"][stop - start - 1]
+    order = sorted(range(len(row)), key=row.__getitem__)
+    return {
+        "metric": table["metric"],
+        "blocks": table["blocks"],
+        "rows": table["rows"],
+        "tokens": table["tokens"],
+        "runs": [{"blocks": [first, first + stop - start], "distance": row[first]} for first in order],
+    }
+
+
+def _of_stage(stage: str, records: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"name": role.split(".", 1)[1], "settings": record["settings"], "facts": record["facts"]}
+        for role, record in records.items()
+        if role.split(".", 1)[0] == stage
+    ]
+
+
+def _origins(records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Steps with their time, the machines they ran on, and the versions of what ran."""
+    machines: list[Any] = []
+    steps = []
+    for record in records.values():
+        if record["machine"] not in machines:
+            machines.append(record["machine"])
+        step = {key: record.get(key) for key in ("name", "key", "started", "seconds", "threads", "peak_memory")}
+        steps.append({**step, "machine": machines.index(record["machine"]) + 1})
+    libraries: dict[str, set[str]] = {}
+    for record in records.values():
+        for name, version in record["libraries"].items():
+            libraries.setdefault(name, set()).add(version)
+    return {
+        "steps": sorted(steps, key=lambda step: step["started"]),
+        "machines": machines,
+        "libraries": {name: ", ".join(sorted(versions)) for name, versions in sorted(libraries.items())},
+        "factory": ", ".join(sorted({record["factory"] for record in records.values()})),
+    }

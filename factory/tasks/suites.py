@@ -1,0 +1,101 @@
+"""The suites as tables: which benchmark, on which rows, with how many solved examples, scored how.
+
+A row of a table is all that distinguishes one benchmark of a suite from another. The plan reads it to
+learn what must be fetched, the evaluate stage to render and score. Light: nothing heavy is imported.
+
+`openllm_v1` is the Open LLM Leaderboard's first version: lm-evaluation-harness at commit
+b281b0921b636bc36ad05c0b0b0763bd6dd43463. `sandbox_v1` is the same six definitions on the sandbox's own
+rows, with as many examples as the sandbox's base model was trained to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from factory.tasks import arc, gsm8k, hellaswag, mmlu, truthfulqa, winogrande
+from factory.tasks.document import Document
+
+Metric = Literal["acc", "acc_norm", "mc2", "exact_match"]
+Sampling = Literal["random", "first"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One benchmark of a suite.
+
+    Attributes:
+        task: its name, the same in every suite.
+        dataset: Hub id or `sandbox/<name>` of its rows.
+        config: the dataset configuration; None takes the only one there is.
+        split: the split that is scored.
+        shots_split: the split the solved examples come from.
+        shots: how many solved examples stand before a question.
+        sampling: `random`: drawn anew for every question from one generator; `first`: the first rows.
+        metric: how a question is scored.
+        chance: what guessing scores.
+        columns: what a row must have.
+        document: renders a row.
+        preamble: text before every question that is no solved example and never counts as one.
+        preamble_file: a file of the dataset folder that replaces `preamble` where it exists.
+        by_subject: every configuration with both splits is a subject; the score is the mean of the
+            subjects' means.
+        skip_configs: configurations that are no subjects.
+    """
+
+    task: str
+    dataset: str
+    config: str | None
+    split: str
+    shots_split: str
+    shots: int
+    sampling: Sampling
+    metric: Metric
+    chance: float
+    columns: tuple[str, ...]
+    document: Callable[[Mapping[str, Any]], Document]
+    preamble: str = ""
+    preamble_file: str | None = None
+    by_subject: bool = False
+    skip_configs: tuple[str, ...] = ()
+
+
+_OPENLLM_V1 = (
+    Task("arc", "allenai/ai2_arc", "ARC-Challenge", "test", "train", 25, "random", "acc_norm", 0.25,
+         ("question", "choices", "answerKey"), arc.document),
+    Task("hellaswag", "Rowan/hellaswag", "default", "validation", "train", 10, "random", "acc_norm", 0.25,
+         ("activity_label", "ctx_a", "ctx_b", "endings", "label"), hellaswag.document),
+    Task("mmlu", "cais/mmlu", None, "test", "dev", 5, "first", "acc", 0.25,
+         ("question", "subject", "choices", "answer"), mmlu.document,
+         by_subject=True, skip_configs=("all", "auxiliary_train")),
+    # Chance: the mean share of true answers among the listed ones, over the 817 questions.
+    Task("truthfulqa", "truthfulqa/truthful_qa", "multiple_choice", "validation", "validation", 0, "random",
+         "mc2", 0.45, ("question", "mc2_targets"), truthfulqa.document, preamble=truthfulqa.PREAMBLE),
+    Task("winogrande", "allenai/winogrande", "winogrande_xl", "validation", "train", 5, "random", "acc", 0.5,
+         ("sentence", "option1", "option2", "answer"), winogrande.document),
+    Task("gsm8k", "openai/gsm8k", "main", "test", "train", 5, "random", "exact_match", 0.0,
+         ("question", "answer"), gsm8k.document),
+)  # fmt: skip
+
+_SANDBOX = {  # task: (dataset, shots)
+    "arc": ("sandbox/science", 3),
+    "hellaswag": ("sandbox/endings", 2),
+    "mmlu": ("sandbox/subjects", 3),
+    "truthfulqa": ("sandbox/myths", 0),
+    "winogrande": ("sandbox/blanks", 3),
+    "gsm8k": ("sandbox/arithmetic", 2),
+}
+
+
+def _sandbox(task: Task) -> Task:
+    dataset, shots = _SANDBOX[task.task]
+    own_preamble = "preamble.txt" if task.preamble else None
+    return replace(task, dataset=dataset, config=None, shots=shots, preamble_file=own_preamble)
+
+
+SUITES: dict[str, dict[str, Task]] = {
+    "openllm_v1": {task.task: task for task in _OPENLLM_V1},
+    "sandbox_v1": {task.task: _sandbox(task) for task in _OPENLLM_V1},
+}
+"""By name, the tasks in the leaderboard's order."""

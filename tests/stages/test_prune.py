@@ -1,0 +1,51 @@
+"""The run with the smallest distance goes, and only a run of the right length."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from factory.errors import FactoryError
+from factory.stages import prune
+
+# distances[n - 1][start]: the best run of two starts at 3, the best single block is 1, of four 0.
+DISTANCES = [[0.3, 0.1, 0.3, 0.2, 0.2, 0.3], [0.4, 0.4, 0.4, 0.2, 0.3], [0.5] * 4, [0.3, 0.4, 0.5], [0.6, 0.7]]
+
+
+def importance(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "importance.json").write_text(json.dumps({"blocks": 6, "distances": DISTANCES}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("drop", "start", "sentence"),
+    [
+        (1, 1, "block 1, 0-based, of 6"),
+        (2, 3, "blocks 3..4, 0-based, of 6"),
+        (3, 0, "blocks 0..2, 0-based, of 6"),
+        (4, 0, "blocks 0..3, 0-based, of 6"),
+    ],
+)  # fmt: skip
+def test_drops_the_nearest_run(tiny_model: Path, tmp_path: Path, drop: int, start: int, sentence: str) -> None:
+    inputs = {"base": tiny_model, "importance": importance(tmp_path / "importance")}
+    facts = prune.run(prune.Settings(drop=drop), inputs, tmp_path, lambda *a, **k: None)
+    assert facts["blocks"] == [start, start + drop]
+    assert (facts["of"], facts["distance"]) == (6, DISTANCES[drop - 1][start])
+    assert facts["sentence"] == sentence
+    pruned = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    assert pruned.config.num_hidden_layers == 6 - drop
+    assert facts["parameters"] == {"base": base.num_parameters(), "pruned": pruned.num_parameters()}
+    kept = [i for i in range(6) if not start <= i < start + drop]
+    for layer, index in zip(pruned.model.layers, kept, strict=True):
+        assert layer.mlp.up_proj.weight.equal(base.model.layers[index].mlp.up_proj.weight)
+
+
+def test_a_drop_of_all_blocks_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    inputs = {"base": tiny_model, "importance": importance(tmp_path / "importance")}
+    with pytest.raises(FactoryError, match="from 1 to 5"):
+        prune.run(prune.Settings(drop=6), inputs, tmp_path, lambda *a, **k: None)
