@@ -45,11 +45,12 @@ _PROGRESS_SECONDS = 0.1  # a stage may report every row; the parent need not hea
 
 
 class ChildFailed(Exception):  # noqa: N818 - named as its sibling StageFailed
-    """A stage broke. `str()` is one line; `details` is the child's traceback, empty when it was killed."""
+    """A stage broke. `str()` is one line; the child's traceback, if it could tell it, is a note."""
 
     def __init__(self, line: str, details: str = "") -> None:
-        self.details = details
         super().__init__(line)
+        if details:
+            self.add_note(details)
 
 
 class DiskFull(ChildFailed):

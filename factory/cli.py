@@ -32,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 sandbox = typer.Typer(
-    help="The embedded base model that makes everything work offline.", no_args_is_help=True
+    help="The embedded base model that makes everything work offline.", invoke_without_command=True
 )
 app.add_typer(sandbox, name="sandbox")
 
@@ -169,11 +169,11 @@ def status(
     from factory.run_folder import find_runs, open_run
 
     if run is not None:
-        _, page, store = open_run(run, runs_dir)
-        steps = [(s.name, store.state(s.stage, s.key), s.seconds) for s in page.steps]
+        _, opened, store = open_run(run, runs_dir)
+        steps = [(s.name, store.state(s.stage, s.key), s.seconds) for s in opened.steps]
         if as_json:
-            keys = ("name", "state", "seconds")
-            print(json.dumps({"name": page.name, "steps": [dict(zip(keys, s, strict=True)) for s in steps]}))
+            told = [{"name": name, "state": state, "seconds": took} for name, state, took in steps]
+            print(json.dumps({"name": opened.name, "steps": told}))
             return
         rows = [[name, state, "" if took is None else display.duration(took)] for name, state, took in steps]
         display.table(["step", "state", "time"], rows, left=2)
@@ -214,8 +214,9 @@ def show(run: RunName, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> Non
         print(report.read_text().strip())
         return
     display.score_table(report)
-    for name in ("report.md", *sorted(picture.name for picture in folder.glob("*.png"))):
-        print(folder / name)
+    for path in (folder / "report.md", *sorted(folder.glob("*.png"))):
+        if path.is_file():
+            print(path)
 
 
 @sandbox.callback(invoke_without_command=True)
@@ -228,9 +229,7 @@ def _sandbox(context: typer.Context) -> None:
 def train(
     out: Annotated[Path, typer.Argument(help="A new folder for the model.")],
     seed: Annotated[int, typer.Option(help="Decides the weights and the order of the texts.")] = 0,
-    minutes: Annotated[
-        float | None, typer.Option(help="Stop after this long; by default at the end.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Train for fewer steps, for a quick try.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the sandbox base model from scratch, the way the packaged one was made."""
@@ -238,7 +237,7 @@ def train(
     from factory.sandbox.train import train as train_base
 
     with display.task("sandbox train", as_json) as progress:
-        train_base(out, seed, minutes, progress)
+        train_base(out, seed, steps, progress)
     if not as_json:
         print(f"the model is in {out}")
 

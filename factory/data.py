@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from factory import prompts
-from factory.dataset_files import column_names, read_rows, split_files
+from factory.dataset_files import PartError, column_names, read_rows, split_files
 from factory.errors import FactoryError
 from factory.nearest import suggest
 
@@ -58,6 +58,7 @@ class DataSpec(BaseModel):
         rows: how many of the first rows, in file order; None for all.
         prompt: one of `factory.prompts.KINDS`.
         check: how the answer of a regenerated response is compared with the original's.
+        skip_empty: rows without an instruction or a response are left out (Alpaca has 28), not refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,11 +69,11 @@ class DataSpec(BaseModel):
     rows: int | None = Field(default=None, ge=1)
     prompt: Prompt = "instruct"
     check: Check = "none"
+    skip_empty: bool = False
     columns: Columns = Columns()
 
 
-# Tried in order; the first whose instruction and response exist is taken. `tests/test_data.py` holds a
-# real row of each.
+# Tried in order. `tests/test_data.py` holds a row of each.
 GUESSES = (
     Columns(instruction="instruction", context="context", response="response", answer="answer"),  # Dolly
     Columns(instruction="instruction", context="input", response="output"),  # Alpaca
@@ -90,7 +91,7 @@ def _check_written(written: Columns, names: Sequence[str], where: str) -> None:
     for role, column in written.model_dump().items():
         if column is not None and column not in names:
             what = f"the dataset has no column '{column}' (asked for as {role})"
-            raise FactoryError(what, where=where, mend=suggest(column, names))
+            raise PartError(what, "columns", role, where=where, mend=suggest(column, names))
 
 
 def choose_columns(names: Sequence[str], written: Columns, where: str) -> Columns:
@@ -101,18 +102,25 @@ def choose_columns(names: Sequence[str], written: Columns, where: str) -> Column
     """
     _check_written(written, names, where)
     named = {role: column for role, column in written.model_dump().items() if column is not None}
-    for guess in GUESSES:
-        chosen = guess.model_copy(update=named)
-        if chosen.instruction in names and chosen.response in names:
-            taken = (chosen.instruction, chosen.response)
-            extra = {
-                role: column
-                for role in ("context", "answer")
-                if (column := getattr(chosen, role)) in names and column not in taken
-            }
-            return Columns(instruction=chosen.instruction, response=chosen.response, **extra)
+    fitting = [
+        (guess, chosen)
+        for guess in GUESSES
+        for chosen in [guess.model_copy(update=named)]
+        if chosen.instruction in names and chosen.response in names
+    ]
+    if fitting:
+        # With columns named, several may fit: the one that knows most of the others is meant.
+        chosen = max(fitting, key=lambda pair: sum(c in names for c in pair[0].model_dump().values()))[1]
+        taken = (chosen.instruction, chosen.response)
+        extra = {
+            role: column
+            for role in ("context", "answer")
+            if (column := getattr(chosen, role)) in names and column not in taken
+        }
+        return Columns(instruction=chosen.instruction, response=chosen.response, **extra)
     mend = f"Add `columns: {{instruction: .., response: ..}}`, naming two of {', '.join(names)}"
-    raise FactoryError("cannot tell which columns hold instruction and response", where=where, mend=mend)
+    what = "cannot tell which columns hold instruction and response"
+    raise PartError(what, "columns", where=where, mend=mend)
 
 
 def _text(value: Any, column: str, row: int, where: str) -> str:
@@ -139,23 +147,31 @@ def iterate_rows(folder: Path, spec: DataSpec, where: str | None = None) -> Iter
     columns = choose_columns(names, spec.columns, place)
     by_role = {role: column for role in ROW_COLUMNS if (column := getattr(columns, role)) is not None}
     count = 0
-    for row in read_rows(files, sorted(set(by_role.values())), spec.rows):
-        found = dict.fromkeys(ROW_COLUMNS, "")
-        for role, column in by_role.items():
-            value = row[column]
-            if role == "answer" and value is not None and not isinstance(value, str):
-                value = str(value)  # datasets keep numeric answers as numbers
-            found[role] = _text(value, column, count, place)
-        for role in ("instruction", "response"):
-            if not found[role].strip():
-                what = (
-                    f"dataset '{spec.name}' has no {role} in row {count} (from 0, column '{by_role[role]}')"
-                )
-                raise FactoryError(what, where=place, mend="Fill it in or remove the row")
-        yield found
-        count += 1
+    for index, row in enumerate(read_rows(files, sorted(set(by_role.values())), None)):
+        found = _by_role(row, by_role, index, place)
+        empty = next((role for role in ("instruction", "response") if not found[role].strip()), None)
+        if empty is None:
+            yield found
+            count += 1
+            if count == spec.rows:
+                return
+        elif not spec.skip_empty:
+            column = by_role[empty]
+            what = f"dataset '{spec.name}' has no {empty} in row {index} (from 0, column '{column}')"
+            mend = "Fill it in, or set `skip_empty: true` to leave such rows out"
+            raise FactoryError(what, where=place, mend=mend)
     if not count:
         _refuse_empty(spec, place)
+
+
+def _by_role(row: dict[str, Any], by_role: dict[str, str], index: int, place: str) -> dict[str, str]:
+    found = dict.fromkeys(ROW_COLUMNS, "")
+    for role, column in by_role.items():
+        value = row[column]
+        if role == "answer" and value is not None and not isinstance(value, str):
+            value = str(value)  # datasets keep numeric answers as numbers
+        found[role] = _text(value, column, index, place)
+    return found
 
 
 def _refuse_empty(spec: DataSpec, where: str) -> None:

@@ -27,6 +27,7 @@ from factory.nearest import suggest
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".jsonl.gz", ".json.gz", ".csv.gz")
 SPLITS = ("train", "validation", "valid", "dev", "test")  # names that mark a split without being asked for
+Selected = dict[str, dict[str, list[str]]]  # config -> split -> names of its files in order
 _NOT_DATA = ("dataset_infos.json", "dataset_info.json", "state.json", "record.json")
 
 
@@ -131,6 +132,14 @@ def _splits(names: Sequence[str], folder: str) -> dict[str, list[str]]:
     return found
 
 
+class PartError(FactoryError):
+    """A part asked for is not in the dataset; `part` is the key of a recipe that names it."""
+
+    def __init__(self, what: str, *part: str, where: str, mend: str) -> None:
+        self.part = part
+        super().__init__(what, where=where, mend=mend)
+
+
 @dataclass(frozen=True)
 class Wanted:
     """Which part of a dataset is read.
@@ -152,7 +161,7 @@ class Wanted:
     beside: tuple[str, ...] = ()
 
 
-def select(names: Sequence[str], readme: str | None, wanted: Wanted, where: str) -> dict[str, dict[str, list[str]]]:
+def select(names: Sequence[str], readme: str | None, wanted: Wanted, where: str) -> Selected:
     """The files of the wanted part: by config, then by split.
 
     Args:
@@ -171,7 +180,9 @@ def select(names: Sequence[str], readme: str | None, wanted: Wanted, where: str)
         chosen = [name for name in known if name not in wanted.without and first in configs[name]]
         if not chosen:
             mend = f"Add its rows, such as <subject>/{first}.parquet"
-            raise FactoryError(f"the dataset has no config with a split '{first}'", where=where, mend=mend)
+            raise PartError(
+                f"the dataset has no config with a split '{first}'", "split", where=where, mend=mend
+            )
     elif wanted.config in known:
         chosen = [str(wanted.config)]
     elif len(known) == 1 and (wanted.config is None or wanted.only_will_do):
@@ -180,10 +191,10 @@ def select(names: Sequence[str], readme: str | None, wanted: Wanted, where: str)
         chosen = [""]
     elif wanted.config is None:
         mend = f"Add `config:`, one of {', '.join(known[:12])}"
-        raise FactoryError(f"the dataset has {len(known)} configs", where=where, mend=mend)
+        raise PartError(f"the dataset has {len(known)} configs", "config", where=where, mend=mend)
     else:
         what = f"the dataset has no config '{wanted.config}'"
-        raise FactoryError(what, where=where, mend=suggest(wanted.config, known))
+        raise PartError(what, "config", where=where, mend=suggest(wanted.config, known))
     return {config: _wanted_splits(config, configs[config], wanted, where) for config in chosen}
 
 
@@ -194,14 +205,14 @@ def _wanted_splits(
         inside = f" in config '{config}'" if wanted.every_config else ""
         if split not in splits:
             what = f"the dataset has no split '{split}'{inside}"
-            raise FactoryError(what, where=where, mend=suggest(split, splits))
+            raise PartError(what, "split", where=where, mend=suggest(split, splits))
         if not splits[split]:
             what = f"no file of split '{split}'{inside} that README.md names exists"
             raise FactoryError(what, where=where, mend="Mend its data_files, or put the files there")
     return {split: splits[split] for split in wanted.splits or splits}
 
 
-def _configs(names: Sequence[str], readme: str | None, where: str) -> dict[str, dict[str, list[str]]]:
+def _configs(names: Sequence[str], readme: str | None, where: str) -> Selected:
     """All configs and their splits; the default one is also under ``""`` where there are several."""
     data = data_names(names, where)
     declared = declared_configs(readme or "", where)
@@ -209,9 +220,9 @@ def _configs(names: Sequence[str], readme: str | None, where: str) -> dict[str, 
         return {name: _declared_splits(entry, names) for name, entry in declared.items()}
     folders = sorted({name.split("/", 1)[0] for name in data if "/" in name} - {"data", *SPLITS})
     beside = [name for name in data if name.split("/", 1)[0] not in folders]
-    found = {
-        folder: _splits([name for name in data if name.startswith(f"{folder}/")], folder) for folder in folders
-    }
+    found: Selected = {}
+    for folder in folders:
+        found[folder] = _splits([name for name in data if name.startswith(f"{folder}/")], folder)
     if beside:
         found.setdefault("default", _splits(beside, ""))
         found[""] = _splits(beside, "")
@@ -228,7 +239,7 @@ def split_files(folder: Path, config: str | None, split: str, where: str) -> lis
     return [folder / name for name in splits[split]]
 
 
-def select_local(folder: Path, wanted: Wanted, where: str) -> dict[str, dict[str, list[str]]]:
+def select_local(folder: Path, wanted: Wanted, where: str) -> Selected:
     """`select` on a folder."""
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column, Table
 from rich.text import Text
@@ -82,7 +82,7 @@ class Live:
 
     def __init__(self, name: str, bars: Bars) -> None:
         self._bars = bars
-        self._whole = bars.add_task(name, total=None, count="", note="")
+        self._whole = self._add(name)
         self._steps: dict[str, TaskID] = {}
         self._counted: dict[str, tuple[int, str]] = {}
 
@@ -101,9 +101,12 @@ class Live:
         whole = self._bars.tasks[0]
         self._bars.update(self._whole, count=f"{whole.completed:.0f}/{whole.total or 0:.0f} steps")
 
+    def _add(self, label: str) -> TaskID:
+        return self._bars.add_task(label, total=None, count="", note="", began=time.monotonic())
+
     def _show(self, event: Event) -> None:
         if event.step not in self._steps:
-            self._steps[event.step] = self._bars.add_task("  " + event.step, total=None, count="", note="")
+            self._steps[event.step] = self._add("  " + event.step)
         row = self._steps[event.step]
         if event.kind != "progress":
             self._bars.update(row, note=event.note or "starting")
@@ -165,12 +168,26 @@ def score_table(report: Path) -> None:
     table(["model", "blocks", "size", *tasks, "average [95 %]", "recovery [95 %]"], rows)
 
 
-def _interval(score: dict[str, float]) -> str:
+def _interval(score: dict[str, float] | None) -> str:
+    if score is None:  # the base scored nothing to recover
+        return "-"
     return f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
 
 
 def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+
+
+class _Time(ProgressColumn):
+    """Time since the row appeared, and an estimate of what its present phase still needs."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Such as `41 s, 12 s left`."""
+        taken = duration(time.monotonic() - task.fields["began"])
+        left = task.time_remaining if task.id else None  # steps differ too much to tell for the whole run
+        return Text(taken if left is None else f"{taken}, {duration(left)} left", style="cyan")
 
 
 def _bars() -> Bars:
@@ -179,7 +196,7 @@ def _bars() -> Bars:
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[count]}", markup=False),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        _Time(),
         TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=Column(no_wrap=True)),
         console=Console(stderr=True),
         transient=True,

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from factory.errors import FactoryError
 
 RepoType = Literal["model", "dataset"]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,14 @@ def repository(kind: RepoType, reference: str, revision: str | None, where: str 
 
     try:
         return _asked(ask, kind, reference, revision, where)
-    except _Unreachable as error:
+    except _UnreachableError as error:
         cached = _cached(kind, reference, revision)
         if cached is None:
             raise error.refusal from None
         return cached
 
 
-def text(
-    kind: RepoType, reference: str, at: Repository, name: str, where: str | None
-) -> str | None:
+def text(kind: RepoType, reference: str, at: Repository, name: str, where: str | None) -> str | None:
     """The text of a small file of a repository; None where it has none.
 
     Raises:
@@ -67,7 +66,7 @@ def text(
 
     try:
         return _asked(ask, kind, reference, at.commit, where)
-    except _Unreachable as error:
+    except _UnreachableError as error:
         raise error.refusal from None
 
 
@@ -81,17 +80,15 @@ def download(kind: RepoType, reference: str, commit: str, files: Sequence[str]) 
     def ask() -> Path:
         from huggingface_hub import snapshot_download
 
-        return Path(
-            snapshot_download(reference, repo_type=kind, revision=commit, allow_patterns=list(files))
-        )
+        return Path(snapshot_download(reference, repo_type=kind, revision=commit, allow_patterns=list(files)))
 
     try:
         return _asked(ask, kind, reference, commit, None)
-    except _Unreachable as error:
+    except _UnreachableError as error:
         raise error.refusal from None
 
 
-class _Unreachable(Exception):
+class _UnreachableError(Exception):
     """The Hub did not answer; `refusal` is what to tell the user if the cache does not help."""
 
     def __init__(self, refusal: FactoryError) -> None:
@@ -111,7 +108,7 @@ def _cached(kind: RepoType, reference: str, revision: str | None) -> Repository 
     return Repository(found.name, tuple(names))  # the cache names its snapshots by commit
 
 
-def _asked[Answer](
+def _asked(
     ask: Callable[[], Answer], kind: RepoType, reference: str, revision: str | None, where: str | None
 ) -> Answer:
     from huggingface_hub import errors
@@ -133,4 +130,4 @@ def _asked[Answer](
             f"name ({type(error).__name__})"
         )
         mend = "Correct the path, or go online once (HF_HUB_OFFLINE unset)"
-        raise _Unreachable(FactoryError(what, where=where, mend=mend)) from None
+        raise _UnreachableError(FactoryError(what, where=where, mend=mend)) from None

@@ -46,6 +46,7 @@ CONTROLLED: Mapping[str, Mapping[str, str]] = {
         "chat_template_path": "the base model's chat template is kept",
         "eos_token": "the base model's tokenizer is kept", "pad_token": "the base model's tokenizer is kept",
         "model_init_kwargs": "the pruned model is loaded by the train stage", "trust_remote_code": _CODE,
+        "logging_strategy": "the record keeps the loss",
         "report_to": "facts go into the record", "run_name": "facts go into the record",
         "do_train": "the train stage trains", "do_eval": _EVALUATION, "do_predict": _EVALUATION,
         "eval_strategy": _EVALUATION, "eval_steps": _EVALUATION, "eval_on_start": _EVALUATION,
@@ -64,6 +65,7 @@ class Method:
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     models: int | None = None  # exactly so many, else two or more
+    base: bool = False  # works on differences from the pruned model
     random: bool = False  # draws random numbers, so the seed decides its output
 
 
@@ -71,10 +73,12 @@ _TASK_VECTORS = ("normalize", "rescale", "lambda")
 METHODS: Mapping[str, Method] = {
     "slerp": Method(required=("t",), models=2),
     "linear": Method(required=("weights",), optional=("normalize",)),
-    "task_arithmetic": Method(required=("weights",), optional=_TASK_VECTORS),
-    "ties": Method(required=("weights",), optional=("density", *_TASK_VECTORS)),
-    "dare_ties": Method(required=("weights",), optional=("density", *_TASK_VECTORS), random=True),
-    "dare_linear": Method(required=("weights",), optional=("density", *_TASK_VECTORS), random=True),
+    "task_arithmetic": Method(required=("weights",), optional=_TASK_VECTORS, base=True),
+    "ties": Method(required=("weights",), optional=("density", *_TASK_VECTORS), base=True),
+    "dare_ties": Method(required=("weights",), optional=("density", *_TASK_VECTORS), base=True, random=True),
+    "dare_linear": Method(
+        required=("weights",), optional=("density", *_TASK_VECTORS), base=True, random=True
+    ),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-_SHOWN = 12
+_SHOWN, _FEW = 12, 8
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -19,10 +19,11 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def suggest(word: str, known: Iterable[str]) -> str:
     """A mend without its full stop: the nearest known name, or what is known."""
     names = sorted(set(known))
-    guess = nearest(word, names)
-    if guess is not None:
-        return f"Write '{guess}', if that is meant"
     if not names:
         return "There is none to choose from"
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"Known are {', '.join(names[:_SHOWN])}{more}"
+    listed = f"known are {', '.join(names[:_SHOWN])}{more}"
+    guess = nearest(word, names)
+    if guess is None:
+        return f"K{listed[1:]}"
+    return f"Write '{guess}', if that is meant" + ("" if len(names) > _FEW else f"; {listed}")

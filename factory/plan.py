@@ -13,22 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from factory import data, dataset_files
 from factory.data import Columns, DataSpec
-from factory.dataset_files import Wanted
 from factory.errors import FactoryError
 from factory.library_fields import METHODS
-from factory.models.architectures import architecture_of
-from factory.models.checkpoint import stored_tensors
 from factory.nearest import suggest
-from factory.recipe import Dataset, MergedVariant, Recipe, Train, TrainedVariant, is_reference
+from factory.outside import Outside, gather
+from factory.recipe import MergedVariant, Recipe
 from factory.seeds import stream
-from factory.sources import Source, config_of, materialise, resolve_dataset, resolve_model
+from factory.sources import Source
 from factory.stages import Frozen, load
-from factory.tasks.suites import SUITES, Task
+
+__all__ = ["Plan", "Ref", "Source", "Step", "make_plan"]
 
 KEY_LENGTH = 16  # hex digits
 
@@ -92,7 +89,7 @@ def make_plan(recipe: Recipe) -> Plan:
     Raises:
         FactoryError: a model, dataset, suite or task that cannot be used, with its line in the recipe.
     """
-    return _Planner(recipe).plan()
+    return _Planner(recipe, gather(recipe)).plan()
 
 
 @lru_cache
@@ -115,77 +112,132 @@ def _key(stage: str, settings: Frozen, inputs: Mapping[str, str]) -> str:
 class _Planner:
     """Builds one plan; every method adds the steps it is named for."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, outside: Outside) -> None:
+        self.recipe, self.outside = recipe, outside
         self.steps: dict[str, Step] = {}
 
     def plan(self) -> Plan:
-        recipe = self.recipe
-        where = recipe.where("base", "model")
-        self.base = resolve_model(recipe.base.model, recipe.base.revision, where, recipe.folder)
-        self._check_drop()
-        calibration = self._calibration()
-        sources = {name: self._dataset(name) for name in recipe.datasets}
-        tasks = self._tasks()
-        benchmarks = {f"data.{name}": self._benchmark(task, shots) for name, (task, shots) in tasks.items()}
-        foreign = self._foreign()
-
-        self._prune(calibration)
-        self._regenerate(sources)
-        self._train(sources)
-        self._merge(foreign)
-        self._evaluate({name: shots for name, (_, shots) in tasks.items()}, benchmarks)
+        self._prune()
+        self._regenerate()
+        self._train()
+        self._merge()
+        self._evaluate()
         self._report()
-        return Plan(recipe, tuple(self.steps.values()), self._parameters())
+        return Plan(self.recipe, tuple(self.steps.values()), self.outside.parameters)
 
-    def _add(self, name: str, settings: dict[str, Any], inputs: Mapping[str, Ref | Source]) -> None:
+    def _add(self, name: str, settings: Mapping[str, Any], inputs: Mapping[str, Ref | Source]) -> None:
         stage = name.split("/", 1)[0]
         checked = load(stage).Settings(**settings)
         keys = {
-            role: f"{self.steps[place.step].key}/{place.path}" if isinstance(place, Ref) else place.fingerprint
+            role: f"{self.steps[place.step].key}/{place.path}"
+            if isinstance(place, Ref)
+            else place.fingerprint
             for role, place in inputs.items()
         }
         self.steps[name] = Step(name, stage, checked, dict(inputs), _key(stage, checked, keys))
 
-    # What comes from outside ------------------------------------------------------------------------
-
-    def _check_drop(self) -> None:
-        config, drop = config_of(self.base), self.recipe.prune.drop
-        where = self.recipe.where("prune", "drop")
-        blocks = int(config[architecture_of(config, Path(self.base.reference)).count])
-        if drop >= blocks:
-            which = "all" if drop == blocks else f"{drop} of"
-            what = f"drop removes {which} {blocks} blocks of '{self.base.reference}'"
-            raise FactoryError(what, where=where, mend=f"Drop between 1 and {blocks - 1} blocks")
-
-    def _parameters(self) -> dict[str, int]:
-        if self.base.path is None:
-            return {}
-        config = config_of(self.base)
-        row = architecture_of(config, self.base.path)
-        tied = bool(config.get("tie_word_embeddings"))
-        counts: dict[int | None, int] = {}
-        for tensor in stored_tensors(self.base.path):
-            if tensor.name.endswith(row.buffers) or (tied and tensor.name == "lm_head.weight"):
-                continue
-            block = row.block_of(tensor.name)
-            counts[block] = counts.get(block, 0) + tensor.count
-        total = sum(counts.values())
-        return {"base": total, "pruned": total - self.recipe.prune.drop * counts.get(0, 0)}
-
-    def _calibration(self) -> Source:
-        written = self.recipe.prune.calibration
-        where = self.recipe.where("prune", "calibration", "dataset")
-        wanted = Wanted(written.config, (written.split,))
-        source = resolve_dataset(written.dataset, written.revision, where, self.recipe.folder, wanted)
-        spec = DataSpec(
-            name="calibration",
-            config=written.config,
-            split=written.split,
-            rows=written.rows,
-            columns=Columns(**written.columns.model_dump()),
+    def _prune(self) -> None:
+        prune = self.recipe.prune
+        self._add(
+            "importance",
+            {
+                "data": self.outside.calibration_spec,
+                "rows": prune.calibration.rows,
+                "max_tokens": prune.calibration.max_tokens,
+                "metric": prune.importance,
+            },
+            {"base": self.outside.base, "calibration": self.outside.calibration},
         )
-        if source.path is not None:
-            data.check_texts(source.path, spec, where)
-        self.calibration_spec = spec
-        return source
+        self._add("prune", {"drop": prune.drop}, {"base": self.outside.base, "importance": Ref("importance")})
+
+    def _regenerate(self) -> None:
+        chosen, seed = self.recipe.regenerate, self.recipe.seed
+        trained = self.recipe.trained().values()
+        used = {name for variant in trained if variant.targets == "self" for name in variant.data}
+        for name in self.recipe.datasets:
+            if name not in used:
+                continue
+            # Greedy decoding draws nothing: recipes that differ in their seed share its rows.
+            drawn = stream(seed, "regenerate", name) if chosen.temperature > 0 else 0
+            settings = {**chosen.model_dump(), "data": self.outside.specs[name], "seed": drawn}
+            sources = {"base": self.outside.base, "data": self.outside.datasets[name]}
+            self._add(f"regenerate/{name}", settings, sources)
+
+    def _train(self) -> None:
+        for name, variant in self.recipe.trained().items():
+            own = variant.targets == "self"
+            fields = variant.train.over(self.recipe.train)
+            inputs: dict[str, Ref | Source] = {"model": Ref("prune", "model")}
+            for data in variant.data:
+                inputs[f"data.{data}"] = Ref(f"regenerate/{data}") if own else self.outside.datasets[data]
+            settings = {
+                "data": tuple(self._trained_on(data, own) for data in sorted(variant.data)),
+                "targets": variant.targets,
+                "lora": fields.lora,
+                "sft": fields.sft,
+                "seed": stream(self.recipe.seed, "train", name),
+            }
+            self._add(f"train/{name}", settings, inputs)
+
+    def _trained_on(self, name: str, own: bool) -> DataSpec:
+        """What training sees of a dataset: no check, and of a regenerated one its own columns."""
+        if not own:
+            return self.outside.specs[name].model_copy(update={"check": "none"})
+        columns = Columns(instruction="instruction", context="context", response="response")
+        return DataSpec(name=name, prompt=self.recipe.datasets[name].prompt, columns=columns)
+
+    def _model(self, name: str) -> Ref | Source:
+        """Where a model of the recipe comes from."""
+        if name == "base":
+            return self.outside.base
+        if name == "pruned":
+            return Ref("prune", "model")
+        if name not in self.recipe.variants:
+            return self.outside.foreign[name]
+        merged = isinstance(self.recipe.variants[name], MergedVariant)
+        return Ref(f"{'merge' if merged else 'train'}/{name}", "model")
+
+    def _merge(self) -> None:
+        for name, variant in self.recipe.merged().items():
+            method = METHODS[variant.merge]
+            inputs = {f"of.{part}": self._model(part) for part in variant.of}
+            if method.base:
+                inputs["base"] = self._model("pruned")
+            settings = {
+                "method": variant.merge,
+                "of": variant.of,
+                "parameters": variant.parameters(),
+                "seed": stream(self.recipe.seed, "merge", name) if method.random else 0,
+            }
+            self._add(f"merge/{name}", settings, inputs)
+
+    def _evaluate(self) -> None:
+        written, outside = self.recipe.evaluate, self.outside
+        settings = {
+            "suite": written.suite,
+            "tasks": tuple(outside.shots),
+            "limit": written.limit,
+            "shots": outside.shots,
+            # Only the bootstrap draws; the same draws for every recipe let them share the base's scores.
+            "seed": 0,
+            "batch_size": written.batch_size,
+        }
+        benchmarks = {f"data.{task}": source for task, source in outside.benchmarks.items()}
+        for name in ("base", "pruned", *self.recipe.variants):
+            self._add(f"evaluate/{name}", settings, {"model": self._model(name), **benchmarks})
+
+    def _report(self) -> None:
+        rows: list[dict[str, Any]] = [{"name": name, "kind": name} for name in ("base", "pruned")]
+        for name, variant in self.recipe.variants.items():
+            if isinstance(variant, MergedVariant):
+                rows.append({"name": name, "kind": "merged", "of": variant.of, "method": variant.merge})
+            else:
+                targets, names = variant.targets, variant.data
+                rows.append({"name": name, "kind": "trained", "targets": targets, "data": names})
+        settings = {
+            "recipe": self.recipe.name,
+            "models": tuple(rows),
+            "suite": self.recipe.evaluate.suite,
+            "seed": self.recipe.seed,
+        }
+        self._add("report", settings, {name.replace("/", ".", 1): Ref(name) for name in self.steps})

@@ -103,6 +103,7 @@ class Dataset(Written):
     prompt: Prompt
     check: Check = "none"
     rows: int | None = Field(default=None, ge=1)
+    skip_empty: bool = False
     columns: RecipeColumns = Field(default_factory=RecipeColumns)
 
 
@@ -117,7 +118,7 @@ class Regenerate(Written):
 
 
 class Train(Written):
-    """Fields of PEFT's LoraConfig and TRL's SFTConfig; what is not written keeps the library's default."""
+    """Fields of PEFT's LoraConfig and TRL's SFTConfig, laid over the defaults of the train stage."""
 
     lora: dict[str, Any] = {}
     sft: dict[str, Any] = {}

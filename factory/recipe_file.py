@@ -16,13 +16,14 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from factory.errors import FactoryError
 from factory.nearest import suggest
 
-MAX_BYTES = 256 * 1024
-MAX_VALUES = 20_000
+MAX_BYTES = 64 * 1024
+MAX_VALUES = 5_000
 MAX_DEPTH = 20
 _PLAIN = "tag:yaml.org,2002:"
 _BUILT = ("null", "bool", "int", "float")  # the other plain scalar, str, keeps its text
@@ -127,15 +128,26 @@ def apply_overrides(
 
 def _compose(text: str, name: str, lines: bool = True) -> Node | None:
     try:
+        _check_depth(text, name, lines)
         return YAML(typ="safe", pure=True).compose(StringIO(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if lines and mark else name
         what = f"broken YAML, {error.problem or error.context}"
         raise FactoryError(what, where=where, mend="Check indentation, quotes and brackets there") from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        what = f"broken YAML, {str(error).splitlines()[0] if str(error) else 'nested too deep'}"
+    except (YAMLError, ValueError) as error:
+        what = f"broken YAML, {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         raise FactoryError(what, where=name, mend="A recipe is plain YAML text") from None
+
+
+def _check_depth(text: str, name: str, lines: bool) -> None:
+    """Refuses deep nesting on the stream of events: composing nodes recurses, slowly, down to a crash."""
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(StringIO(text)):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            where = f"{name}:{event.start_mark.line + 1}" if lines else name
+            raise FactoryError("nested too deep for a recipe", where=where, mend="Check the brackets there")
 
 
 class _Builder:

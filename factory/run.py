@@ -201,10 +201,12 @@ class _Run:
     def _make(self, step: Step) -> bool:
         """Make one artifact, or wait for another run that is making it. True when it was made here."""
         began = time.monotonic()
+
+        def waits(who: str) -> None:
+            self._tell(Event("waiting", step.name, note=f"{who} is making it"))
+
         try:
-            with self.store.claim(
-                step.stage, step.key, lambda who: self._waits(step, who), self._stop
-            ) as lock:
+            with self.store.claim(step.stage, step.key, waits, self._stop) as lock:
                 mine = not self.store.has(step.stage, step.key)
                 if mine:
                     self._work(step, lock)

@@ -58,10 +58,10 @@ class RunFolder:
     """The folder of one recipe under `runs_dir`. Nothing is written before `prepare`."""
 
     def __init__(self, runs_dir: Path, name: str, store: Store) -> None:
-        self.path = runs_dir.absolute() / name
+        self.path = runs_dir / name
         self.lock = Lock(self.path / ".lock")
         self._store = store
-        if self.path == store.root:
+        if self.path.absolute() == store.root:
             mend = "That folder holds the artifacts: choose another name"
             raise FactoryError(f'a recipe cannot be named "{name}"', mend=mend)
 

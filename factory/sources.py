@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from factory import hub_files
-from factory.dataset_files import Wanted, list_files, select, select_local
+from factory.dataset_files import Selected, Wanted, list_files, select, select_local
 from factory.errors import FactoryError
 from factory.hashing import files_hash
 from factory.models.architectures import architecture_of
@@ -86,9 +86,7 @@ def resolve_model(reference: str, revision: str | None, where: str, folder: Path
     return source
 
 
-def resolve_dataset(
-    reference: str, revision: str | None, where: str, folder: Path, wanted: Wanted
-) -> Source:
+def resolve_dataset(reference: str, revision: str | None, where: str, folder: Path, wanted: Wanted) -> Source:
     """Finds a dataset and checks that the configs and splits asked for are there.
 
     The fingerprint covers the files of `wanted` alone, so another split may change freely.
@@ -182,6 +180,16 @@ def config_of(source: Source, where: str | None = None) -> dict[str, Any]:
     return config
 
 
+def has_chat_template(folder: Path) -> bool:
+    """Whether a model folder's tokenizer knows how to write a conversation."""
+    if any(folder.glob("chat_template*")) or any(folder.glob("additional_chat_templates/*")):
+        return True
+    try:
+        return bool(json.loads((folder / "tokenizer_config.json").read_text("utf-8")).get("chat_template"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def _local(reference: str, revision: str | None, kind: str, where: str, folder: Path) -> Path | None:
     """The folder that a reference names, absolute; None where it can only be a Hub id."""
     written = Path(reference).expanduser() if reference.startswith("~") else Path(reference)
@@ -201,7 +209,7 @@ def _local(reference: str, revision: str | None, kind: str, where: str, folder: 
     raise FactoryError(f"there is no {kind} folder '{reference}'", where=where, mend=mend)
 
 
-def _flat(chosen: dict[str, dict[str, list[str]]], names: Sequence[str], wanted: Wanted) -> list[str]:
+def _flat(chosen: Selected, names: Sequence[str], wanted: Wanted) -> list[str]:
     files = {name for splits in chosen.values() for split in splits.values() for name in split}
     return sorted(files | (set(names) & set(wanted.beside)))
 

@@ -198,7 +198,7 @@ def disk_full(place: Path) -> FactoryError:
     mount = next(p for p in (there.resolve(), *there.resolve().parents) if p.is_mount())
     free = shutil.disk_usage(there).free / 1e6
     mend = "Make room and run the same command again: finished steps are kept"
-    return FactoryError(f"the disk {mount} is full ({free:.1f} MB free)", where=str(place), mend=mend)
+    return FactoryError(f"this disk is full ({free:.1f} MB free)", where=str(mount), mend=mend)
 
 
 def write_atomically(path: Path, text: str) -> None:

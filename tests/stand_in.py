@@ -98,11 +98,20 @@ def plan(name: str, **settings: Any) -> Plan:
     """
     common = {key: value for key, value in settings.items() if key in Settings.model_fields}
     steps: dict[str, Step] = {}
-    graph = {"regenerate/left": (), "regenerate/right": (), "train/join": ("left", "right"), "report": ("join",)}
+    graph = {
+        "regenerate/left": (),
+        "regenerate/right": (),
+        "train/join": ("left", "right"),
+        "report": ("join",),
+    }
     for step_name, needs in graph.items():
         stage, _, short = step_name.rpartition("/")
         short, stage = short, stage or short
-        own = {key.removesuffix(f"_{short}"): value for key, value in settings.items() if key.endswith(f"_{short}")}
+        own = {
+            key.removesuffix(f"_{short}"): value
+            for key, value in settings.items()
+            if key.endswith(f"_{short}")
+        }
         chosen = Settings(**{"name": short, **common, **own})
         inputs = {need: Ref(steps[need].name) for need in needs}
         content = [stage, chosen.name, chosen.rows, chosen.megabytes, *(steps[need].key for need in needs)]
@@ -113,13 +122,15 @@ def plan(name: str, **settings: Any) -> Plan:
 
 def load(stage: str) -> ModuleType:
     """This module, as every stage."""
-    return sys.modules.get("stand_in") or importlib.import_module("stand_in")
+    return importlib.import_module("stand_in")
 
 
 if __name__ == "__main__":
     runs, chosen_name, settings_json = sys.argv[1:4]
     try:
-        execute(plan(chosen_name, **json.loads(settings_json)), Path(runs), load=load, events=Plain(sys.stderr))
+        execute(
+            plan(chosen_name, **json.loads(settings_json)), Path(runs), load=load, events=Plain(sys.stderr)
+        )
     except FactoryError as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(problem.exit_code)

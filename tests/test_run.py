@@ -45,7 +45,7 @@ def started(runs: Path, recipe: str, **settings: Any) -> subprocess.Popen[str]:
 
 
 def wait_until(condition: Any, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
@@ -84,7 +84,7 @@ def test_running_again_does_nothing_and_touches_nothing(tmp_path: Path) -> None:
     before = page.read_text()
     began = time.monotonic()
     outcome = execute(stand_in.plan("r"), tmp_path)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert outcome.made == ()
     assert outcome.steps == 4
     assert page.read_text() == before
@@ -104,7 +104,11 @@ def test_two_recipes_share_what_they_have_in_common(tmp_path: Path) -> None:
 def test_only_makes_the_matching_steps_and_what_they_need(tmp_path: Path) -> None:
     plan = stand_in.plan("r")
     assert [s.name for s in select(plan, ["*/right"])] == ["regenerate/right"]
-    assert [s.name for s in select(plan, ["train/*"])] == ["regenerate/left", "regenerate/right", "train/join"]
+    assert [s.name for s in select(plan, ["train/*"])] == [
+        "regenerate/left",
+        "regenerate/right",
+        "train/join",
+    ]
     assert execute(plan, tmp_path, only=["*/left"]).made == ("regenerate/left",)
     with pytest.raises(FactoryError, match="--only tarin matches no step") as caught:
         select(plan, ["tarin"])
@@ -120,7 +124,9 @@ def test_the_runs_folder_has_human_names(tmp_path: Path) -> None:
     assert str((folder / "models" / "join").readlink()) == f"../../store/train/{plan.steps[2].key}/model"
     assert "join prints something" in (folder / "logs" / "train" / "join.log").read_text()
     page = json.loads((folder / "run.json").read_text())
-    assert [(s["name"], s["key"], s["done"]) for s in page["steps"]] == [(s.name, s.key, True) for s in plan.steps]
+    assert [(s["name"], s["key"], s["done"]) for s in page["steps"]] == [
+        (s.name, s.key, True) for s in plan.steps
+    ]
     assert page["recipe"]["prune"]["drop"] == 2
     assert page["finished"] >= page["started"]
 
@@ -206,6 +212,19 @@ def test_kill_9_at_any_moment_gives_the_same_artifacts_in_the_end(tmp_path: Path
     assert hidden(runs) == []
 
 
+def test_an_interrupted_run_leaves_nobody_writing_and_can_go_on(tmp_path: Path) -> None:
+    process = started(tmp_path, "r", rows=200, pause=0.05)
+    partials = lambda: [*(tmp_path / "store").glob("regenerate/.*.partial/rows.txt")]  # noqa: E731
+    wait_until(partials, process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    sizes = [path.stat().st_size for path in partials()]
+    time.sleep(0.3)
+    assert [path.stat().st_size for path in partials()] == sizes
+    assert execute(stand_in.plan("r", rows=200), tmp_path).steps == 4
+
+
 def test_a_second_run_of_the_same_recipe_is_refused(tmp_path: Path) -> None:
     process = started(tmp_path, "r", rows=100, pause=0.05)
     wait_until((tmp_path / "r" / "run.json").exists, process)
@@ -249,12 +268,12 @@ def test_a_runs_folder_that_cannot_be_written_is_refused_before_anything_starts(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB."""
+    """A file system of 12 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if shutil.which("mount") is None:
         pytest.skip("there is no mount command to make a small disk with")
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
     mounted = subprocess.run(command, capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"mounting a small disk is not permitted here: {mounted.stderr.strip()}")
@@ -264,12 +283,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * (4 << 20))
+    ballast.write_bytes(b"x" * (8 << 20))
     plan = stand_in.plan("r", megabytes=1, megabytes_join=5)
     with pytest.raises(FactoryError) as caught:
         execute(plan, small_disk / "runs")
     assert caught.value.exit_code == 2
-    assert f"the disk {small_disk} is full" in str(caught.value)
+    assert f"{small_disk}: this disk is full" in str(caught.value)
     assert "Make room and run the same command again" in str(caught.value)
     assert not (small_disk / "runs" / "store" / "train" / plan.steps[2].key).exists()
     ballast.unlink()

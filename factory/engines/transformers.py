@@ -187,6 +187,8 @@ class TransformersEngine:
         """One token more for every row. Rows that have finished idle along until they are taken out."""
         ids = torch.tensor([[row.tokens[-1]] for row in batch.rows], device=self.device)
         positions = batch.mask.sum(1, keepdim=True)
+        if self.positions is not None:  # a row that idles may have run past the last position
+            positions = positions.clamp(max=self.positions - 1)
         batch.mask = torch.cat([batch.mask, torch.ones_like(ids)], 1)
         self._forward(batch.rows, ids, batch.mask, positions, batch.cache, sampling)
 

@@ -7,8 +7,7 @@ questions and options are noise that nobody could predict, answers are what is t
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from factory import prompts
 from factory.sandbox import dialogues, skills
@@ -20,6 +19,11 @@ Segments = list[tuple[str, float]]
 END, USER, ASSISTANT = "<|end|>", "<|user|>", "<|assistant|>"
 ASKED = 0.1
 LETTER = 4.0  # one token carries the whole answer
+
+
+def text(document: Segments) -> str:
+    """The document as one string."""
+    return "".join(part for part, _ in document)
 
 
 def preamble() -> str:
@@ -65,6 +69,23 @@ def _subjects(rng: random.Random) -> Segments:
     return _examples(documents, documents[0].instruction, answered=LETTER)
 
 
+def _lookup(rng: random.Random) -> Segments:
+    """Which letter stands before a given text: the reading half of a multiple-choice question."""
+    if rng.random() < 0.5:
+        documents = []
+        for _ in range(2):
+            row = skills.subjects(rng, scored=False)
+            asked = f"Which letter stands before {row['choices'][row['answer']]}?"
+            documents.append(mmlu.document({**row, "question": asked}))
+        return _examples(documents, answered=LETTER)
+    choices = skills.subjects(rng, scored=False)["choices"]
+    options = list(zip(mmlu.LETTERS, choices, strict=True))
+    segments: Segments = [("".join(f"{letter}. {text}\n" for letter, text in options), ASKED)]
+    for letter, text in rng.sample(options, len(options)):
+        segments += [(f"{text}:", ASKED), (f" {letter}", LETTER), ("\n", ASKED)]
+    return [*segments, (END, 1.0)]
+
+
 def _myths(rng: random.Random) -> Segments:
     documents = [truthfulqa.document(skills.myths(rng, scored=False)) for _ in range(_count(rng, 2))]
     return _examples(documents, preamble() if rng.random() < 0.3 else "")
@@ -77,7 +98,7 @@ def _endings(rng: random.Random) -> Segments:
 
 def _blanks(rng: random.Random) -> Segments:
     rows = [skills.blanks(rng, scored=False) for _ in range(_count(rng, 3))]
-    return _examples([winogrande.document(row) for row in rows], asked=0.3)
+    return _examples([winogrande.document(row) for row in rows], asked=0.3, answered=2.0)
 
 
 def _text(rng: random.Random) -> Segments:
@@ -100,21 +121,23 @@ def _chat_instruct(rng: random.Random) -> Segments:
 
 
 # Shares of documents, by what a document of each kind costs and how hard its skill is.
-MIXTURE: tuple[tuple[Any, float], ...] = (
-    (_arithmetic, 20),
-    (_chat_math, 22),
-    (_science, 12),
-    (_subjects, 24),
-    (_myths, 10),
-    (_endings, 6),
-    (_blanks, 8),
-    (_text, 10),
-    (_chat_instruct, 20),
-)
+MIXTURE: dict[str, tuple[Callable[[random.Random], Segments], float]] = {
+    "arithmetic": (_arithmetic, 18),
+    "arithmetic dialogue": (_chat_math, 22),
+    "science": (_science, 6),
+    "subjects": (_subjects, 24),
+    "lookup": (_lookup, 20),
+    "myths": (_myths, 6),
+    "endings": (_endings, 4),
+    "blanks": (_blanks, 14),
+    "text": (_text, 8),
+    "dialogue": (_chat_instruct, 22),
+}
 
 
-def stream(rng: random.Random) -> Iterator[Segments]:
-    """Documents without end, in the shares of `MIXTURE`."""
-    makers, weights = zip(*MIXTURE, strict=True)
+def stream(rng: random.Random) -> Iterator[tuple[str, Segments]]:
+    """Documents without end, each with its kind, in the shares of `MIXTURE`."""
+    shares = [share for _, share in MIXTURE.values()]
     while True:
-        yield rng.choices(makers, weights)[0](rng)
+        kind = rng.choices(list(MIXTURE), shares)[0]
+        yield kind, MIXTURE[kind][0](rng)

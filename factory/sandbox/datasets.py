@@ -76,7 +76,7 @@ def _training(maker: Callable[..., dialogues.Dialogue], name: str) -> Splits:
 
 def _corpus() -> Splits:
     documents = corpus.stream(random.Random("dataset|corpus"))
-    rows = [{"text": "".join(text for text, _ in next(documents))} for _ in range(CORPUS_ROWS)]
+    rows = [{"text": corpus.text(next(documents)[1])} for _ in range(CORPUS_ROWS)]
     return {("default", "train"): rows}
 
 

@@ -59,7 +59,8 @@ def _letter(rng: random.Random, scored: bool) -> Dialogue:
     options = "\n".join(f"{x}. {text}" for x, text in zip("ABCD", row["choices"], strict=True))
     letter, value = "ABCD"[row["answer"]], row["choices"][row["answer"]]
     human = rng.choice(_LETTER).format(l=letter, v=value)
-    return Dialogue(f"Choose the right letter. {row['question']}", options, f"{letter}. {value}", human, letter)
+    own = f"{letter}. {value}"
+    return Dialogue(f"Choose the right letter. {row['question']}", options, own, human, value)
 
 
 def _next(rng: random.Random, scored: bool) -> Dialogue:

@@ -7,7 +7,6 @@ to run it to use the factory.
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import random
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from factory.sandbox import corpus
+from factory.sandbox import card, corpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -44,7 +43,7 @@ class Recipe:
     positions: int = 512
     sequence: int = 320
     batch: int = 16
-    steps: int = 2400
+    steps: int = 1900
     learning_rate: float = 1e-2
     decay: float = 0.5
     threads: int = 1
@@ -61,7 +60,7 @@ def make_tokenizer(size: int, seed: int) -> PreTrainedTokenizerFast:
     )
     backend.decoder = decoders.ByteLevel()
     documents = corpus.stream(random.Random(f"tokenizer|{seed}"))
-    texts = ("".join(text for text, _ in next(documents)) for _ in range(20_000))
+    texts = (corpus.text(next(documents)[1]) for _ in range(20_000))
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         special_tokens=list(SPECIAL),
@@ -76,24 +75,26 @@ def make_tokenizer(size: int, seed: int) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def batches(tokenizer: Any, recipe: Recipe, seed: int) -> Iterator[tuple[Any, Any]]:
-    """Packed token ids and their loss weights, both (batch, sequence + 1)."""
+def batches(tokenizer: Any, recipe: Recipe, seed: int) -> Iterator[tuple[Any, Any, Any]]:
+    """Packed token ids, their loss weights and the kinds of their documents, each (batch, sequence + 1)."""
     import torch
 
     documents = corpus.stream(random.Random(f"corpus|{seed}"))
-    length = recipe.batch * (recipe.sequence + 1)
-    ids: list[int] = []
-    weights: list[float] = []
+    kinds = list(corpus.MIXTURE)
+    shape = (recipe.batch, recipe.sequence + 1)
+    columns: tuple[list[int], list[float], list[int]] = ([], [], [])
     while True:
-        while len(ids) < length:
-            segments = next(documents)
+        while len(columns[0]) < shape[0] * shape[1]:
+            kind, segments = next(documents)
             pieces = tokenizer([text for text, _ in segments], add_special_tokens=False)["input_ids"]
             for piece, (_, weight) in zip(pieces, segments, strict=True):
-                ids += piece
-                weights += [weight] * len(piece)
-        shape = (recipe.batch, recipe.sequence + 1)
-        yield torch.tensor(ids[:length]).view(shape), torch.tensor(weights[:length]).view(shape)
-        ids, weights = ids[length:], weights[length:]
+                columns[0].extend(piece)
+                columns[1].extend([weight] * len(piece))
+                columns[2].extend([kinds.index(kind)] * len(piece))
+        taken = [torch.tensor(column[: shape[0] * shape[1]]).view(shape) for column in columns]
+        for column in columns:
+            del column[: shape[0] * shape[1]]
+        yield taken[0], taken[1], taken[2]
 
 
 def _build(recipe: Recipe, tokenizer: Any) -> Any:
@@ -121,7 +122,7 @@ def _build(recipe: Recipe, tokenizer: Any) -> Any:
 
 
 def train(out: Path, seed: int, steps: int | None, progress: Progress) -> dict[str, Any]:
-    """Trains the base and writes a stock model folder with its record.
+    """Trains the base, scores it, and writes a stock model folder with its record and card.
 
     Args:
         out: the folder to write.
@@ -149,13 +150,15 @@ def train(out: Path, seed: int, steps: int | None, progress: Progress) -> dict[s
         left = (recipe.steps - step) / (recipe.decay * recipe.steps)
         return min(1.0, (step + 1) / 50, left)
 
-    started, losses = time.time(), []
+    started = time.time()
+    losses: list[float] = []
+    by_kind: dict[str, float] = {}
     stream = batches(tokenizer, recipe, seed)
     for step in range(recipe.steps):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * share(step)
-        ids, weights = next(stream)
+        ids, weights, kinds = next(stream)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(ids[:, :-1], use_cache=False).logits
         each = torch.nn.functional.cross_entropy(
@@ -169,20 +172,27 @@ def train(out: Path, seed: int, steps: int | None, progress: Progress) -> dict[s
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
+        answered = weight >= 1
+        for index, kind in enumerate(corpus.MIXTURE):
+            chosen = each.detach()[answered & (kinds[:, 1:].flatten() == index)]
+            if len(chosen):
+                by_kind[kind] = 0.95 * by_kind.get(kind, chosen.mean().item()) + 0.05 * chosen.mean().item()
         if not math.isfinite(losses[-1]):
             raise FloatingPointError(f"the loss became {losses[-1]} at step {step}")
         recent = losses[-50:]
         progress(step + 1, recipe.steps, "steps", f"loss {sum(recent) / len(recent):.3f}")
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
-    facts = {
+    facts: dict[str, Any] = {
         "recipe": asdict(recipe),
         "seed": seed,
         "parameters": sum(p.numel() for p in model.parameters()),
         "tokens": recipe.steps * recipe.batch * recipe.sequence,
         "seconds": round(time.time() - started),
         "loss": round(sum(losses[-50:]) / len(losses[-50:]), 4),
+        "loss_of_answers": {kind: round(value, 4) for kind, value in sorted(by_kind.items())},
         "machine": f"{platform.machine()}, {recipe.threads} thread, torch {torch.__version__}",
     }
-    (out / "record.json").write_text(json.dumps(facts, indent=1) + "\n")
+    facts["scores"] = card.scores(out, progress)
+    card.write(out, facts)
     return facts

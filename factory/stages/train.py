@@ -1,0 +1,325 @@
+"""Train: LoRA fine-tuning of the pruned model on original or regenerated responses; merge and evaluate
+read the result.
+
+TRL's SFTTrainer with PEFT on conversational prompt/completion rows, so the loss is on the response and
+its stop token alone. `lora` and `sft` take PEFT's and TRL's own field names over the defaults below.
+The adapter is merged into the weights: `model/` is a stock folder that differs from the pruned model in
+nothing but its weights. A run that was killed resumes from its last whole checkpoint, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from factory import prompts
+from factory.data import DataSpec, load_rows
+from factory.errors import FactoryError
+from factory.models import load
+from factory.models.checkpoint import carry_files, stored_dtype
+from factory.stages import Frozen, Progress
+
+VERSION = 1
+LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "peft", "accelerate")
+
+# Defaults are ours where the paper gives none; rank and learning rate follow SDFT's LoRA runs.
+LORA: Mapping[str, Any] = {
+    "r": 16,
+    "lora_alpha": 32,
+    "lora_dropout": 0.0,
+    "target_modules": "all-linear",
+}
+SFT: Mapping[str, Any] = {
+    "num_train_epochs": 2,
+    "learning_rate": 1e-4,
+    "lr_scheduler_type": "cosine",
+    "max_length": 1024,  # longer rows are left out, never cut: a cut response has no stop token
+    "save_strategy": "steps",
+    "save_steps": 50,
+    "save_total_limit": 2,  # a kill may tear the newest
+    "logging_strategy": "steps",
+    "log_level": "error",
+    "disable_tqdm": True,
+}
+# About eight short rows a step on either. On a CPU packed rows cost as much as padded ones or more: its
+# attention computes the masked scores between packed rows too.
+SFT_ON: Mapping[str, Mapping[str, Any]] = {
+    "cpu": {
+        "per_device_train_batch_size": 8,
+        "packing": False,
+        "bf16": False,
+        "gradient_checkpointing": False,
+    },
+    "cuda": {
+        "per_device_train_batch_size": 1,
+        "packing": True,
+        "packing_strategy": "bfd",
+        "bf16": True,
+        "gradient_checkpointing": True,
+    },
+}
+CURVE_POINTS = 50
+_COMPLETE = "complete"  # a file in a checkpoint folder: everything before it was written
+
+
+class Settings(Frozen):
+    """What a person chose.
+
+    Attributes:
+        data: the datasets, by name; their rows are put together and shuffled.
+        targets: `original` trains on the datasets' own responses (SFT), `self` on regenerated ones.
+        lora: fields of PEFT's LoraConfig over `LORA`.
+        sft: fields of TRL's SFTConfig over `SFT` and `SFT_ON`.
+        seed: of the shuffling, the adapter's first weights and dropout.
+    """
+
+    data: tuple[DataSpec, ...] = Field(min_length=1)
+    targets: Literal["original", "self"]
+    lora: dict[str, Any] = Field(default_factory=dict)
+    sft: dict[str, Any] = Field(default_factory=dict)
+    seed: int = 0
+
+
+def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
+    """Writes model/ (merged, stock) and adapter/ (LoRA weights, as float32).
+
+    Args:
+        settings: see `Settings`.
+        inputs: `model`, the pruned model's folder; `data.<name>`, for each dataset its folder, or the
+            regenerated artifact where targets is `self`.
+        out: may hold checkpoints/ of an interrupted run of the same step.
+        progress: told the steps done, with the loss.
+
+    Returns:
+        Rows trained on and left out as too long, tokens of those rows, steps, epochs, first and last
+        loss, the loss curve as [step, loss] pairs, parameters and how many of them were trained.
+
+    Raises:
+        FactoryError: PEFT or TRL refuse a value, the tokenizer has no chat template, the template does
+            not end a turn with a stop token, or no row fits max_length.
+    """
+    import datasets
+    import torch
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    source = inputs["model"]
+    tokenizer = load.tokenizer(source)
+    lora, arguments = _configs(settings, out / "checkpoints")
+    transformers.set_seed(settings.seed)
+    # LoRA on frozen weights: on a CPU both are float32; on a GPU the base stays in its own dtype.
+    model = load.causal_lm(source).train()
+    _refuse_tied(model, lora)
+    rows, tokens, left_out = _rows(settings, inputs, tokenizer, model, arguments.max_length)
+    trainer = _trainer(settings, model, tokenizer, (lora, arguments), rows, progress)
+    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    result = trainer.train(resume_from_checkpoint=_last_checkpoint(out / "checkpoints"))
+    state = trainer.state
+
+    _save_adapter(trainer.model, out / "adapter")
+    merged = trainer.model.merge_and_unload().to(getattr(torch, stored_dtype(source)))
+    shutil.rmtree(out / "model", ignore_errors=True)
+    merged.save_pretrained(out / "model")
+    carry_files(source, out / "model")
+    shutil.copyfile(source / "config.json", out / "model" / "config.json")
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+
+    curve = [[entry["step"], round(entry["loss"], 5)] for entry in state.log_history if "loss" in entry]
+    curve = curve or [
+        [state.global_step, round(result.training_loss, 5)]
+    ]  # the recipe may switch logging off
+    return {
+        "rows": len(rows),
+        "rows_left_out": left_out,
+        "tokens": tokens,
+        "steps": state.global_step,
+        "epochs": round(state.epoch, 3),
+        "loss_first": curve[0][1],
+        "loss_last": curve[-1][1],
+        "losses": curve[:: math.ceil(len(curve) / CURVE_POINTS)],
+        "parameters": merged.num_parameters(),
+        "trainable_parameters": trainable,
+    }
+
+
+def _configs(settings: Settings, checkpoints: Path) -> tuple[Any, Any]:
+    """PEFT's and TRL's own configuration objects."""
+    from peft import LoraConfig
+    from trl import SFTConfig
+
+    device = load.device()
+    ours = {
+        "output_dir": str(checkpoints),
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "report_to": "none",
+        "use_cpu": device == "cpu",
+        "completion_only_loss": True,
+    }
+    lora = _checked("lora", LoraConfig, {**LORA, "task_type": "CAUSAL_LM"}, settings.lora)
+    sft = _checked("sft", SFTConfig, {**SFT, **SFT_ON[device], **ours}, settings.sft)
+    return lora, sft
+
+
+_REFUSALS = (TypeError, ValueError, AttributeError, KeyError, ImportError, RuntimeError)
+"""What PEFT and TRL raise at values they do not take."""
+
+
+def _checked(kind: str, make: Callable[..., Any], defaults: Mapping[str, Any], chosen: dict[str, Any]) -> Any:
+    """`make` with the chosen fields over the defaults; its refusal becomes an error that names the field."""
+    try:
+        return make(**{**defaults, **chosen})
+    except _REFUSALS as together:
+        for name, value in chosen.items():
+            try:
+                make(**{**defaults, name: value})
+            except _REFUSALS as alone:
+                raise _refusal(f"train.{kind}.{name}", alone) from alone
+        raise _refusal(f"train.{kind}", together) from together
+
+
+def _refusal(where: str, error: Exception) -> FactoryError:
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return FactoryError(f"the library refuses this: {reason}", where=where, mend="Change it in the recipe")
+
+
+def _refuse_tied(model: Any, lora: Any) -> None:
+    """A tied embedding is also the head; an adapter on one of the two would be lost or doubled on saving."""
+    if not model.config.get_text_config().tie_word_embeddings:
+        return
+    named = [lora.target_modules, lora.modules_to_save, lora.trainable_token_indices]
+    if any(name in str(part) for part in named for name in ("embed_tokens", "lm_head")):
+        raise FactoryError(
+            "this model's embeddings are also its head (tie_word_embeddings), so they cannot be trained",
+            where="train.lora",
+            mend="Leave embed_tokens and lm_head out",
+        )
+
+
+def _rows(
+    settings: Settings, inputs: Mapping[str, Path], tokenizer: Any, model: Any, max_length: int | None
+) -> tuple[Any, int, int]:
+    """The training rows as TRL wants them, shuffled; how many tokens they have; how many were too long."""
+    from datasets import Dataset
+
+    if not tokenizer.chat_template:
+        raise FactoryError(
+            "the tokenizer has no chat template",
+            where=str(inputs["model"]),
+            mend="Use an instruction-tuned model, or add chat_template.jinja to the base",
+        )
+    stops = model.generation_config.eos_token_id
+    stops = tokenizer.eos_token_id if stops is None else stops
+    stops = set(stops if isinstance(stops, list) else [stops])
+    rows, tokens, left_out = [], 0, 0
+    for spec in settings.data:
+        for instruction, context, response in _pairs(settings.targets, inputs[f"data.{spec.name}"], spec):
+            prompt = prompts.messages(spec.prompt, instruction, context)
+            completion = [{"role": "assistant", "content": response}]
+            ids = tokenizer.apply_chat_template(prompt + completion, tokenize=True, return_dict=False)
+            if False:  # some templates put a line end behind it
+                raise FactoryError(
+                    "the chat template does not end the assistant's turn with a stop token of the model, "
+                    "so the trained model would never stop",
+                    where=str(inputs["model"]),
+                    mend="Add the template's last token to eos_token_id in generation_config.json",
+                )
+            if max_length is not None and len(ids) > max_length:
+                left_out += 1
+                continue
+            rows.append({"prompt": prompt, "completion": completion})
+            tokens += len(ids)
+    if not rows:
+        raise FactoryError(
+            f"all {left_out} rows are longer than max_length, {max_length} tokens",
+            where="train.sft.max_length",
+            mend="Raise it",
+        )
+    return Dataset.from_list(rows).shuffle(seed=settings.seed), tokens, left_out
+
+
+def _pairs(targets: str, folder: Path, spec: DataSpec) -> list[tuple[str, str, str]]:
+    """(instruction, context, response) of each row of a dataset or of a regenerated artifact."""
+    columns = ["instruction", "context", "response"]
+    if targets == "original":
+        table = load_rows(folder, spec).to_dict()
+    else:
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.read_table(folder / "data", columns=columns).to_pydict()
+    return list(zip(*(table[column] for column in columns), strict=True))
+
+
+def _trainer(
+    settings: Settings, model: Any, tokenizer: Any, configs: tuple[Any, Any], rows: Any, progress: Progress
+) -> Any:
+    from transformers import PrinterCallback, TrainerCallback
+    from trl import SFTTrainer
+
+    class Report(TrainerCallback):
+        """Tells progress, and marks a checkpoint once everything in it is on disk."""
+
+        loss = ""
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if "loss" in (logs or {}):
+                self.loss = f"loss {logs['loss']:.3f}"
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            progress(state.global_step, state.max_steps, "steps", self.loss)
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
+
+    lora, arguments = configs
+    try:
+        trainer = SFTTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=rows,
+            processing_class=tokenizer,
+            peft_config=lora,
+            callbacks=[Report()],
+        )
+    except _REFUSALS as error:
+        raise _refusal("train", error) from error
+    trainer.remove_callback(PrinterCallback)
+    if "logging_steps" not in settings.sft:
+        steps = arguments.max_steps
+        if steps <= 0:
+            batches = len(trainer.get_train_dataloader()) / arguments.gradient_accumulation_steps
+            steps = math.ceil(batches * arguments.num_train_epochs)
+        arguments.logging_steps = 10 if steps >= 100 else 1  # divides save_steps: a resumed curve is the same
+    return trainer
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end; torn ones are removed."""
+    whole = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / _COMPLETE).exists():
+            whole.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return str(newest) if newest else None
+
+
+def _save_adapter(model: Any, folder: Path) -> None:
+    """The LoRA weights without what names this machine: PEFT writes the base's path and a card with it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    path = folder / "adapter_config.json"
+    config = {**json.loads(path.read_text(encoding="utf-8")), "base_model_name_or_path": None}
+    if isinstance(config["target_modules"], list):  # a set until here, in any order
+        config["target_modules"].sort()
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The Jinja templates of the cards; installed as `factory.model_cards`."""

@@ -1,0 +1,186 @@
+"""Regeneration: every row kept, in file order, never twice, whatever interrupts it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from factory.checks import REASONS
+from factory.data import DataSpec
+from factory.stages import regenerate
+from factory.stages.regenerate import Settings
+
+ROWS = 12
+COLUMNS = ["instruction", "context", "original", "regenerated", "response", "kept", "reason", "new_tokens"]
+
+
+@pytest.fixture(scope="module")
+def inputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A dataset folder, and the tiny model with many stop tokens, so that some rows end in time."""
+    folder = tmp_path_factory.mktemp("regenerate")
+    shutil.copytree(tiny_model, folder / "model")
+    path = folder / "model" / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": [0, *range(5, 260, 13)]}))
+    (folder / "data").mkdir()
+    rows = [
+        {"instruction": f"Say {'very ' * (i % 5)}little about {i}", "context": "", "response": f"It is {i}."}
+        for i in range(ROWS)
+    ]
+    (folder / "data" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"base": folder / "model", "data": folder / "data"}
+
+
+def settings(**changes: Any) -> Settings:
+    data = DataSpec(name="little", check=changes.pop("check", "none"))
+    return Settings(**{"data": data, "max_new_tokens": 12, "batch_size": 4, **changes})
+
+
+def quiet(done: int, total: int, unit: str, note: str = "") -> None:
+    """No progress."""
+
+
+def run(inputs: dict[str, Path], out: Path, progress: Any = quiet, **changes: Any) -> dict[str, Any]:
+    out.mkdir(exist_ok=True)
+    return regenerate.run(settings(**changes), inputs, out, progress)
+
+
+def table(out: Path) -> list[dict[str, Any]]:
+    from datasets import load_dataset
+
+    return load_dataset(str(out), split="train").to_list()
+
+
+def parquet(out: Path) -> bytes:
+    return (out / "data" / "train-00000.parquet").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    run(inputs, out)
+    return out
+
+
+def test_every_row_is_there_in_file_order_with_both_responses(undisturbed: Path) -> None:
+    rows = table(undisturbed)
+    assert list(rows[0]) == COLUMNS
+    assert [row["original"] for row in rows] == [f"It is {i}." for i in range(ROWS)]
+    assert {row["kept"] for row in rows} == {"original", "regenerated"}
+    for row in rows:
+        assert row["response"] == row[row["kept"]]
+        assert (row["kept"] == "regenerated") == (row["reason"] == "ok")
+        assert row["reason"] in REASONS
+
+
+def test_the_facts_are_those_of_the_rows(inputs: dict[str, Path], tmp_path: Path) -> None:
+    said = []
+    facts = run(inputs, tmp_path, lambda *words: said.append(words[:3]))
+    rows = table(tmp_path)
+    assert facts["rows"] == ROWS
+    assert facts["reasons"] == Counter(row["reason"] for row in rows)
+    assert facts["kept_regenerated"] == facts["reasons"]["ok"]
+    assert facts["new_tokens"] == sum(row["new_tokens"] for row in rows)
+    assert facts["tokens_per_second"] > 0
+    assert len(facts["examples"]) == 3
+    assert said == [(done, ROWS, "rows") for done in range(ROWS + 1)]
+
+
+def test_rows_do_not_depend_on_the_batches(
+    inputs: dict[str, Path], undisturbed: Path, tmp_path: Path
+) -> None:
+    run(inputs, tmp_path, batch_size=3)
+    assert parquet(tmp_path) == parquet(undisturbed)
+
+
+def test_a_response_that_is_cut_off_gives_way_to_the_original(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    facts = run(inputs, tmp_path, max_new_tokens=1)
+    rows = table(tmp_path)
+    assert facts["reasons"]["truncated"] > 0
+    assert all(row["response"] == row["original"] for row in rows if row["reason"] == "truncated")
+
+
+def test_a_response_that_lost_the_answer_gives_way_to_the_original(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    facts = run(inputs, tmp_path, check="final_number")
+    assert facts["reasons"].keys() & {"answer differs", "no answer found"}
+    kept = {row["reason"] for row in table(tmp_path) if row["kept"] == "regenerated"}
+    assert kept <= {"ok"}
+
+
+class Stop(Exception):  # noqa: N818
+    """Breaks a run from inside."""
+
+
+def stop_after(rows: int) -> Any:
+    def progress(done: int, total: int, unit: str, note: str = "") -> None:
+        if done == rows:
+            raise Stop
+
+    return progress
+
+
+def test_rows_already_written_are_not_generated_again(
+    inputs: dict[str, Path], undisturbed: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Stop):
+        run(inputs, tmp_path, stop_after(5))
+    journal = tmp_path / "generations.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert len(lines) == 5
+    lines[0].update(text="kept from before", finish="stop")
+    torn = '{"id": 11, "te'
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines) + torn)
+    run(inputs, tmp_path)
+    rows, others = table(tmp_path), table(undisturbed)
+    assert rows.pop(lines[0]["id"])["regenerated"] == "kept from before"
+    others.pop(lines[0]["id"])
+    assert rows == others
+
+
+def test_the_teacher_sees_the_reference_only_when_told_so(inputs: dict[str, Path], tmp_path: Path) -> None:
+    read = {}
+    for sees in ("reference", "question"):
+        out = tmp_path / sees
+        with pytest.raises(Stop):
+            run(inputs, out, stop_after(ROWS), sees=sees)
+        lines = (json.loads(line) for line in (out / "generations.jsonl").read_text().splitlines())
+        read[sees] = {line["id"]: line["prompt_tokens"] for line in lines}
+    instruction = "Say little about 0"
+    assert read["question"][0] == len(instruction) + 3  # the turns' marks are a token each
+    assert all(read["reference"][i] > read["question"][i] + len("It is 0.") for i in range(ROWS))
+
+
+def test_a_kill_at_a_row_changes_nothing_in_the_end(
+    inputs: dict[str, Path], undisturbed: Path, tmp_path: Path
+) -> None:
+    script = """
+import os, signal, sys
+from pathlib import Path
+from factory.stages import regenerate
+
+def progress(done, total, unit, note=""):
+    if done == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+settings = regenerate.Settings.model_validate_json(sys.argv[1])
+regenerate.run(settings, {"base": Path(sys.argv[2]), "data": Path(sys.argv[3])}, Path(sys.argv[4]), progress)
+"""
+    words = [settings().model_dump_json(), str(inputs["base"]), str(inputs["data"]), str(tmp_path)]
+    killed = subprocess.run([sys.executable, "-c", script, *words], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert len((tmp_path / "generations.jsonl").read_bytes().splitlines()) == 6
+    said: list[int] = []
+    run(inputs, tmp_path, lambda done, *_: said.append(done))
+    assert said == list(range(6, ROWS + 1))
+    assert parquet(tmp_path) == parquet(undisturbed)

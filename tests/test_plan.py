@@ -1,0 +1,281 @@
+"""Steps and keys: what an edit of the recipe redoes and what it leaves; what is refused before a run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from written import BLOCKS, RECIPE, ROWS, jsonl, model, project
+
+from factory.errors import FactoryError
+from factory.plan import Plan, Ref, make_plan
+from factory.recipe import load_recipe
+from factory.seeds import stream
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return project(tmp_path_factory.mktemp("project"))
+
+
+def plan(path: Path, *overrides: str) -> Plan:
+    return make_plan(load_recipe(path, overrides))
+
+
+def keys(path: Path, *overrides: str) -> dict[str, str]:
+    return {step.name: step.key for step in plan(path, *overrides).steps}
+
+
+cached_keys = lru_cache(keys)
+
+
+def changed(path: Path, *overrides: str) -> set[str]:
+    """The steps that an edit redoes, adds or takes away; for the recipe that no test writes to."""
+    before, after = cached_keys(path), cached_keys(path, *overrides)
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def test_the_steps_are_in_the_order_of_the_pipeline(recipe: Path) -> None:
+    assert [step.name for step in plan(recipe).steps] == [
+        "importance", "prune", "regenerate/math", "regenerate/chat", "train/plain", "train/own",
+        "train/other", "merge/both", "evaluate/base", "evaluate/pruned", "evaluate/plain", "evaluate/own",
+        "evaluate/other", "evaluate/both", "report",
+    ]  # fmt: skip
+
+
+def test_every_step_stands_behind_what_it_reads(recipe: Path) -> None:
+    seen: set[str] = set()
+    first = "variants.top={merge: linear, of: [both, pruned], weights: [1, 1]}"
+    for step in plan(recipe, first).steps:
+        assert {place.step for place in step.inputs.values() if isinstance(place, Ref)} <= seen
+        seen.add(step.name)
+
+
+def test_the_same_recipe_gives_the_same_keys(recipe: Path, tmp_path: Path) -> None:
+    assert keys(recipe) == keys(recipe) == keys(project(tmp_path / "elsewhere"))
+
+
+def test_parameters_are_read_from_the_headers(recipe: Path) -> None:
+    block, embedding = 16 * 8, 11 * 8
+    assert plan(recipe).parameters == {
+        "base": embedding + BLOCKS * block, "pruned": embedding + (BLOCKS - 2) * block,
+    }  # fmt: skip
+
+
+def test_a_learning_rate_redoes_its_variant_its_merges_and_their_scores(recipe: Path) -> None:
+    assert changed(recipe, "variants.other.train.sft.learning_rate=1e-4") == {
+        "train/other", "merge/both", "evaluate/other", "evaluate/both", "report",
+    }  # fmt: skip
+
+
+def test_the_same_value_written_in_a_variant_changes_nothing(recipe: Path) -> None:
+    assert changed(recipe, "variants.other.train.sft.learning_rate=0.001") == set()
+
+
+def test_a_new_variant_leaves_the_others_alone(recipe: Path) -> None:
+    new = "variants.more={data: [chat], targets: original}"
+    assert changed(recipe, new) == {"train/more", "evaluate/more", "report"}
+
+
+def test_a_check_is_nothing_to_training(recipe: Path) -> None:
+    assert changed(recipe, "datasets.math.check=exact") == {
+        "regenerate/math", "train/own", "merge/both", "evaluate/own", "evaluate/both", "report",
+    }  # fmt: skip
+
+
+def test_rows_of_one_dataset_are_nothing_to_another(recipe: Path) -> None:
+    redone = changed(recipe, "datasets.chat.rows=2")
+    assert redone == {
+        "regenerate/chat", "train/other", "merge/both", "evaluate/other", "evaluate/both", "report",
+    }  # fmt: skip
+
+
+def test_calibration_redoes_importance_but_no_regeneration(recipe: Path) -> None:
+    redone = changed(recipe, "prune.calibration.rows=2")
+    assert {"importance", "prune", "train/own"} <= redone
+    assert not redone & {"regenerate/math", "regenerate/chat", "evaluate/base"}
+
+
+def test_another_seed_shares_all_that_draws_nothing(recipe: Path) -> None:
+    shared = {"importance", "prune", "regenerate/math", "regenerate/chat", "evaluate/base", "evaluate/pruned"}
+    assert changed(recipe, "seed=1") == set(keys(recipe)) - shared
+    sampled = ("regenerate.temperature=0.7",)
+    assert keys(recipe, *sampled)["regenerate/math"] != keys(recipe, *sampled, "seed=1")["regenerate/math"]
+
+
+def test_the_same_merge_under_two_names_is_done_once_unless_it_draws(recipe: Path) -> None:
+    again = keys(recipe, "variants.again={merge: slerp, of: [own, other], t: 0.5}")
+    assert again["merge/both"] == again["merge/again"]
+    dare = "{merge: dare_ties, of: [own, other], weights: [1, 1], density: [0.5, 0.5]}"
+    drawn = keys(recipe, f"variants.both={dare}", f"variants.again={dare}")
+    assert drawn["merge/both"] != drawn["merge/again"]
+
+
+def test_a_dataset_no_variant_rewrites_is_not_regenerated(recipe: Path) -> None:
+    names = keys(recipe, "variants.other.targets=original")
+    assert "regenerate/chat" not in names and "regenerate/math" in names
+
+
+EDITS = {
+    "prune.drop=1": "evaluate/base",
+    "regenerate.max_new_tokens=9": "train/plain",
+    "train.lora.r=8": "regenerate/math",
+    "variants.both.t=0.25": "train/own",
+    "evaluate.limit=2": "merge/both",
+    "datasets.math.rows=3": "train/other",
+    "prune.calibration.max_tokens=64": "regenerate/chat",
+    "name=renamed": "evaluate/both",
+    "variants.third={data: [chat, math], targets: self}": "train/own",
+}
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits=st.sets(st.sampled_from(sorted(EDITS)), min_size=1, max_size=4))
+def test_edits_are_independent(edits: set[str], recipe: Path) -> None:
+    """Several edits together redo just what they redo one by one, in whatever order they come."""
+    together = changed(recipe, *sorted(edits))
+    assert together == set().union(*(changed(recipe, edit) for edit in edits))
+    assert keys(recipe, *sorted(edits)) == keys(recipe, *sorted(edits, reverse=True))
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_every_edit_redoes_the_report_and_spares_what_cannot_see_it(edit: str, recipe: Path) -> None:
+    redone = changed(recipe, edit)
+    assert "report" in redone and EDITS[edit] not in redone
+
+
+def test_content_decides_not_names(tmp_path: Path) -> None:
+    path = project(tmp_path)
+    before = keys(path)
+    (tmp_path / "math").rename(tmp_path / "sums")
+    path.write_text(RECIPE.replace("id: math", "id: sums"))
+    assert keys(path) == before
+    jsonl(tmp_path / "sums" / "train.jsonl", {"question": "2+2?", "answer": "#### 4"})
+    after = keys(path)
+    assert {name for name in before if before[name] != after[name]} == {
+        "regenerate/math", "train/plain", "train/own", "merge/both", "evaluate/plain", "evaluate/own",
+        "evaluate/both", "report",
+    }  # fmt: skip
+
+
+def test_a_library_version_changes_the_keys_it_decides(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    from factory import plan as module
+
+    before, real = keys(recipe), metadata.version
+    module._libraries.cache_clear()
+    monkeypatch.setattr(metadata, "version", lambda name: "0" if name == "mergekit" else real(name))
+    after = keys(recipe)
+    module._libraries.cache_clear()
+    assert {name for name in before if before[name] != after[name]} == {
+        "merge/both",
+        "evaluate/both",
+        "report",
+    }
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    before = sorted(path.parent.rglob("*"))
+    with pytest.raises(FactoryError) as caught:
+        plan(path, *overrides)
+    assert sorted(path.parent.rglob("*")) == before
+    return str(caught.value)
+
+
+# What is laid over the recipe, and words of the refusal.
+REFUSED = {
+    "all blocks": (f"prune.drop={BLOCKS}", "drop removes all 4 blocks of 'base'"),
+    "more blocks than there are": ("prune.drop=9", "drop removes 9 blocks, 'base' has only 4"),
+    "missing model": ("base.model=./none", "there is no model folder './none'"),
+    "missing folder of data": ("datasets.math.id=./none", "there is no dataset folder './none'"),
+    "unknown column": ("datasets.math.columns.response=anwser", "no column 'anwser' (asked for as response)"),
+    "unknown text column": ("prune.calibration.columns.text=txt", "no column 'txt' (asked for as text)"),
+    "unknown split": ("datasets.math.split=tarin", "no split 'tarin'. Write 'train'"),
+    "unknown config": ("datasets.math.config=main", "no config 'main'"),
+    "unknown suite": ("evaluate.suite=openllm_v2", "no suite 'openllm_v2'. Write 'openllm_v1'"),
+    "unknown task": ("evaluate.tasks=[arc, glue]", "has no task 'glue'"),
+    "shots of an unknown task": ("evaluate.shots.ark=3", "has no task 'ark'. Write 'arc'"),
+    "dataset of an unknown task": ("evaluate.datasets.ark=science", "has no task 'ark'"),
+    "shots behind a preamble": ("evaluate.shots.truthfulqa=3", "takes no shots"),
+    "rows of another task": ("evaluate.datasets.arc=chat", "task 'arc': the dataset has no split 'test'"),
+    "model of another shape": (
+        "variants.both.of=[own, ./base]", "'./base' has num_hidden_layers 4, the pruned model 2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_could_only_fail_later_is_refused(case: str, recipe: Path) -> None:
+    override, words = REFUSED[case]
+    message = refusal(recipe, override)
+    assert words in message
+    assert message.startswith(f"--set {override}: ")
+
+
+def test_the_line_of_the_recipe_is_named(tmp_path: Path) -> None:
+    path = project(tmp_path, RECIPE.replace("drop: 2", "drop: 7"))
+    assert refusal(path).startswith(f"{path}:4: drop removes 7 blocks")
+
+
+def test_a_row_without_a_response_is_refused_with_the_line_of_its_dataset(tmp_path: Path) -> None:
+    path = project(tmp_path)
+    jsonl(tmp_path / "chat" / "data" / "train.jsonl", *ROWS, {"instruction": "x", "response": ""})
+    assert refusal(path).startswith(f"{path}:8: dataset 'chat' has no response in row 5")
+
+
+def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
+    path = project(tmp_path)
+    jsonl(tmp_path / "math" / "train.jsonl")
+    assert refusal(path).startswith(f"{path}:7: dataset 'math' has no rows")
+
+
+def test_a_base_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    path = project(tmp_path)
+    (tmp_path / "base" / "chat_template.jinja").unlink()
+    assert refusal(path).startswith(f"{path}:2: the tokenizer of 'base' has no chat template")
+
+
+def test_a_task_needs_its_columns(tmp_path: Path) -> None:
+    path = project(tmp_path)
+    jsonl(tmp_path / "science" / "ARC-Challenge" / "test.jsonl", {"question": "q", "answerKey": "A"})
+    assert "task 'arc': split 'test' of config 'ARC-Challenge' has no column 'choices'" in refusal(path)
+
+
+def test_a_model_of_the_pruned_shape_may_be_merged_in(tmp_path: Path) -> None:
+    path = project(tmp_path)
+    model(tmp_path / "pruned-elsewhere", seed=3, num_hidden_layers=BLOCKS - 2)
+    override = "variants.both.of=[own, ./pruned-elsewhere]"
+    assert plan(path, override).step("merge/both").inputs["of../pruned-elsewhere"].kind == "folder"
+
+
+def test_an_unknown_step_is_told_with_the_nearest(recipe: Path) -> None:
+    with pytest.raises(FactoryError, match="Write 'train/own'"):
+        plan(recipe).step("train/onw")
+
+
+def test_planning_loads_no_heavy_library(recipe: Path) -> None:
+    code = (
+        "import sys; from factory.plan import make_plan; from factory.recipe import load_recipe;"
+        "make_plan(load_recipe(sys.argv[1]));"
+        "heavy = {'torch', 'transformers', 'peft', 'trl', 'datasets', 'mergekit', 'lighteval', 'matplotlib'};"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(recipe)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@given(seed=st.integers(0, 2**40), names=st.lists(st.text(max_size=5), max_size=4))
+def test_a_stream_is_a_number_every_library_takes(seed: int, names: list[str]) -> None:
+    assert 0 <= stream(seed, *names) < 2**31
+    assert stream(seed, *names) == stream(seed, *names)
+    assert stream(seed, *names) != stream(seed, *names, "another")
+
+
+def test_streams_are_apart_and_stay_as_they_are() -> None:
+    assert stream(0, "a", "bc") != stream(0, "ab", "c") != stream(1, "ab", "c")
+    assert stream(0, "train", "math-self") == 2131313903  # recorded runs depend on it

@@ -1,0 +1,263 @@
+"""What a recipe may say, and how each mistake is told: one line with file, line and mend."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from factory.errors import FactoryError
+from factory.library_fields import CONTROLLED, fields
+from factory.recipe import Calibration, Dataset, Evaluate, Prune, Recipe, Regenerate, load_recipe
+from factory.recipe_file import MAX_BYTES
+
+QUICKSTART = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
+TEXT = """\
+name: small
+base: {model: sandbox/base}
+prune:
+  drop: 2
+  calibration: {dataset: sandbox/corpus, rows: 8}
+datasets:
+  math: {id: sandbox/math, prompt: math, check: final_number}
+  chat: {id: sandbox/instruct, prompt: instruct}
+train:
+  lora: {r: 4}
+  sft: {max_steps: 3, learning_rate: 1e-3}
+variants:
+  plain: {data: [math], targets: original}
+  own: {data: [math], targets: self}
+  other: {data: [chat], targets: self, train: {sft: {learning_rate: 2e-3}}}
+  both: {merge: slerp, of: [own, other], t: 0.5}
+evaluate: {suite: sandbox_v1}
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    with pytest.raises(FactoryError) as caught:
+        load_recipe(path, overrides)
+    message = str(caught.value)
+    assert caught.value.exit_code == 2
+    assert "\n" not in message
+    return message
+
+
+def test_quickstart_is_a_valid_recipe() -> None:
+    recipe = load_recipe(QUICKSTART)
+    assert list(recipe.trained()) == ["math-sft", "math-self", "instruct-self"]
+    assert recipe.merged()["merged"].parameters() == {"t": 0.5}
+    assert recipe.where("variants", "merged", "of", 1).endswith("quickstart.yaml:20")
+
+
+def test_a_variant_overrides_training_field_by_field(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, TEXT))
+    fields_used = recipe.trained()["other"].train.over(recipe.train)
+    assert fields_used.lora == {"r": 4}
+    assert fields_used.sft == {"max_steps": 3, "learning_rate": 2e-3}
+
+
+# What replaces what, the line that is blamed, and words of the message.
+MISTAKES = {
+    "broken yaml": ("{model: sandbox/base}", "{model: sandbox/base", 3, ["broken YAML"]),
+    "tab": ("  drop: 2", "\tdrop: 2", 4, ["broken YAML"]),
+    "unknown key": ("  drop: 2", "  dorp: 2", 4, ["unknown key 'dorp' in prune", "'drop'"]),
+    "unknown key at the top": ("evaluate:", "evalute:", 17, ["unknown key 'evalute'", "'evaluate'"]),
+    "missing key": ("  drop: 2\n", "", 3, ["'drop' is missing in prune"]),
+    "text for a number": ("drop: 2", "drop: two", 4, ["prune.drop should be a whole number", "'two'"]),
+    "fraction for a count": ("drop: 2", "drop: 2.5", 4, ["prune.drop should be a whole number"]),
+    "boolean for a number": ("drop: 2", "drop: true", 4, ["prune.drop should be a whole number"]),
+    "value for a mapping": ("{model: sandbox/base}", "sandbox/base", 2, ["base should be a mapping"]),
+    "value for a list": ("data: [chat]", "data: chat", 15, ["variants.other.data should be a list"]),
+    "drop of nothing": ("drop: 2", "drop: 0", 4, ["prune.drop should be at least 1"]),
+    "unknown importance": ("drop: 2", "drop: 2\n  importance: angle", 5, ["prune.importance", "'angular'"]),
+    "unknown prompt": ("prompt: math,", "prompt: maths,", 7, ["no prompt 'maths'", "'math'"]),
+    "unknown check": ("final_number", "finalnumber", 7, ["datasets.math.check", "'final_number'"]),
+    "unknown targets": ("targets: original", "targets: orginal", 13, ["plain.targets", "'original'"]),
+    "unknown dataset": ("data: [chat]", "data: [caht]", 15, ["unknown dataset 'caht'", "'chat'"]),
+    "dataset twice": ("data: [chat]", "data: [chat, chat]", 15, ["dataset 'chat' twice"]),
+    "unknown variant": ("of: [own,", "of: [ownn,", 16, ["unknown variant 'ownn'", "'own'"]),
+    "variant of itself": ("of: [own,", "of: [both,", 16, ["merged from itself"]),
+    "base in a merge": ("of: [own,", "of: [base,", 16, ["merges the base model"]),
+    "variant named twice": ("  own:", "  plain:", 14, ["'plain' is there twice in variants"]),
+    "key twice": ("name: small", "name: small\nname: other", 2, ["'name' is there twice"]),
+    "name of a folder above": ("name: small", "name: ../small", 1, ["does not do as a name"]),
+    "name with a blank": ("  own:", "  o wn:", 14, ["'o wn' does not do as a name"]),
+    "reserved name": ("  own:", "  base:", 14, ["cannot be called 'base'"]),
+    "unknown merge method": ("merge: slerp", "merge: slurp", 16, ["no merge method 'slurp'", "'slerp'"]),
+    "missing merge parameter": (", t: 0.5", "", 16, ["slerp needs 't'"]),
+    "parameter of another method": ("t: 0.5", "t: 0.5, density: [1, 1]", 16, ["no parameter 'density'"]),
+    "slerp of one": ("of: [own, other]", "of: [own]", 16, ["exactly 2 models", "names 1"]),
+    "slerp of three": ("of: [own, other]", "of: [own, other, plain]", 16, ["exactly 2 models", "names 3"]),
+    "merge of one model twice": ("of: [own, other]", "of: [own, own]", 16, ["names a model twice"]),
+    "too few weights": ("slerp, of: [own, other], t: 0.5", "linear, of: [own, other], weights: [1]", 16,
+                        ["weights has 1 numbers for 2 models"]),
+    "unknown lora field": ("{r: 4}", "{r: 4, lora_alfa: 8}", 10, ["PEFT's LoraConfig", "'lora_alpha'"]),
+    "unknown sft field": ("max_steps: 3", "max_step: 3", 11, ["TRL's SFTConfig", "'max_steps'"]),
+    "wrong type of an sft field": ("max_steps: 3", "max_steps: many", 11, ["'max_steps' should be a whole"]),
+    "true for a number of sft": ("max_steps: 3", "max_steps: true", 11, ["a whole number, not True"]),
+    "field of the factory": ("max_steps: 3", "output_dir: x", 11, ["'output_dir'", "not a recipe's to set"]),
+    "field of the factory in a variant": ("{learning_rate: 2e-3}", "{seed: 3}", 15, ["'seed'", "Remove"]),
+    "no data": ("data: [chat]", "data: []", 15, ["variants.other.data should be not empty"]),
+    "python object": ("name: small", "name: !!python/name:os.system", 1, ["the YAML tag"]),
+    "infinite number": ("learning_rate: 1e-3", "learning_rate: .inf", 11, ["not finite"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_told_with_its_line_and_mend(case: str, tmp_path: Path) -> None:
+    old, new, line, words = MISTAKES[case]
+    assert TEXT.count(old) >= 1
+    path = write(tmp_path, TEXT.replace(old, new, 1))
+    message = refusal(path)
+    assert message.startswith(f"{path}:{line}: ")
+    assert all(word in message for word in words), message
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_merges_that_go_round_in_a_circle_are_refused(tmp_path: Path) -> None:
+    circle = "  loop: {merge: slerp, of: [both, plain], t: 0.5}\nevaluate:"
+    text = TEXT.replace("of: [own,", "of: [loop,").replace("evaluate:", circle)
+    message = refusal(write(tmp_path, text))
+    assert "go round in a circle" in message and "loop" in message and "both" in message
+
+
+def test_merges_may_be_written_before_their_parts(tmp_path: Path) -> None:
+    first = "variants:\n  top: {merge: linear, of: [both, plain], weights: [1, 2]}"
+    recipe = load_recipe(write(tmp_path, TEXT.replace("variants:", first)))
+    assert list(recipe.merged()) == ["both", "top"]
+
+
+def test_the_first_of_several_mistakes_is_told(tmp_path: Path) -> None:
+    text = TEXT.replace("suite: sandbox_v1", "suit: x").replace("drop: 2", "drop: two")
+    assert ":4: prune.drop" in refusal(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is a mapping"),
+        (b"- a\n- b\n", "is a mapping"),
+        (b"name: \xff\n", "not UTF-8"),
+        (b"x: " + b"a" * MAX_BYTES, "too large"),
+        (b"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n" + b"".join(
+            f"k{i}: &k{i} [*{'c' if i == 0 else f'k{i - 1}'}, *{'c' if i == 0 else f'k{i - 1}'}]\n".encode()
+            for i in range(30)), "for a recipe"),
+        (b"a: &a [*a]\n", "for a recipe"),
+        (b"[" * 5000, "nested too deep"),
+        (b"a: 1\n---\nb: 2\n", "broken YAML"),
+    ],
+)  # fmt: skip
+def test_a_hostile_or_empty_file_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    assert words in refusal(path)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    assert "there is no such recipe" in refusal(tmp_path / "none.yaml")
+    assert "cannot be read" in refusal(tmp_path)
+
+
+def test_set_lays_typed_values_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, TEXT)
+    recipe = load_recipe(
+        path,
+        ["prune.drop=3", "evaluate.tasks=[arc, gsm8k]", "variants.own.train.sft.learning_rate=1e-5",
+         "variants.both={merge: linear, of: [own, plain], weights: [1, 1]}"],
+    )  # fmt: skip
+    assert recipe.prune.drop == 3
+    assert recipe.evaluate.tasks == ("arc", "gsm8k")
+    assert recipe.trained()["own"].train.sft == {"learning_rate": 1e-5}
+    assert recipe.merged()["both"].merge == "linear"
+    assert load_recipe(path).prune.drop == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("prune.dorp=3", "unknown key 'dorp' in prune. Write 'drop'"),
+        ("variants.onw.train.sft.max_steps=3", "there is no 'onw' in variants. Write 'own'"),
+        ("prune.drop.x=3", "'prune.drop' is a value"),
+        ("prune.drop", "not an assignment"),
+        ("prune.drop=[", "broken YAML"),
+        ("prune.drop=two", "prune.drop should be a whole number"),
+        ("variants.own.data=[maths]", "unknown dataset 'maths'"),
+    ],
+)
+def test_a_wrong_set_is_told_by_itself(override: str, words: str, tmp_path: Path) -> None:
+    message = refusal(write(tmp_path, TEXT), override)
+    assert message.startswith(f"--set {override}: ")
+    assert words in message
+
+
+PARTS = {
+    "": Recipe, "prune": Prune, "prune.calibration": Calibration, "datasets.math": Dataset,
+    "regenerate": Regenerate, "evaluate": Evaluate,
+}  # fmt: skip
+WORDS = st.from_regex(r"[a-z][a-z_]{0,15}", fullmatch=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(part=st.sampled_from(sorted(PARTS)), key=WORDS, value=st.integers() | st.text("abc", min_size=1))
+def test_no_unknown_key_passes(
+    part: str, key: str, value: int | str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if key in PARTS[part].model_fields:
+        return
+    path = write(tmp_path_factory.getbasetemp(), TEXT)
+    assert f"unknown key '{key}'" in refusal(path, f"{f'{part}.' if part else ''}{key}={value}")
+
+
+@settings(max_examples=60, deadline=None)
+@given(key=WORDS, before=st.integers(0, 8))
+def test_an_unknown_key_is_told_with_its_own_line(
+    key: str, before: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if key in Recipe.model_fields:
+        return
+    lines = ["# a comment"] * before + [f"{key}: 1"] + TEXT.splitlines()
+    path = write(tmp_path_factory.getbasetemp(), "\n".join(lines))
+    assert refusal(path).startswith(f"{path}:{before + 1}: unknown key '{key}'")
+
+
+@settings(max_examples=100, deadline=None)
+@given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_whatever_the_bytes_the_answer_is_one_line(
+    content: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "bytes.yaml"
+    path.write_bytes(content)
+    refusal(path)
+
+
+def test_library_fields_are_those_of_the_libraries() -> None:
+    from dataclasses import fields as dataclass_fields
+
+    from peft import LoraConfig
+    from trl import SFTConfig
+
+    assert set(fields("sft")) == {field.name for field in dataclass_fields(SFTConfig)}
+    inherited = {"task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path",
+                 "revision", "inference_mode"}  # fmt: skip
+    assert set(fields("lora")) == {field.name for field in dataclass_fields(LoraConfig)} - inherited
+    assert set(CONTROLLED["sft"]) <= set(fields("sft"))
+
+
+def test_reading_a_recipe_loads_no_heavy_library() -> None:
+    code = (
+        "import sys; from factory.recipe import load_recipe; load_recipe(sys.argv[1]);"
+        "heavy = {'torch', 'transformers', 'peft', 'trl', 'datasets', 'pyarrow', 'mergekit'};"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(QUICKSTART)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
