@@ -64,15 +64,12 @@ def test_the_last_number_counts_without_a_mark(number: object, before: str) -> N
     assert float(mine) == float(str(number))
 
 
-@given(words, words)
+@given(*[st.text(string.ascii_lowercase + " .\n", max_size=30)] * 2)
 def test_nothing_found_never_equals_nothing_found(one: str, other: str) -> None:
     row = {**ROW, "response": one}
-    for name in ("final_number", "choice_letter"):
-        if name == "choice_letter" and choice_letter(one + other) is not None:
-            continue
+    for name in ("final_number", "choice_letter", "contains"):
         assert CHECKS[name](row, other) == "no answer found"
-    assert CHECKS["exact"]({**ROW, "response": ""}, "") == "no answer found"
-    assert CHECKS["contains"](row, other) == "no answer found"
+    assert CHECKS["exact"]({**ROW, "response": " "}, "") == "no answer found"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +106,7 @@ def test_a_contained_answer_is_found_as_whole_words_whatever_the_case(
 def test_a_part_of_a_word_is_not_the_answer() -> None:
     row = {**ROW, "answer": "art"}
     assert CHECKS["contains"](row, "The ART of war") == "ok"
-    assert CHECKS["contains"](row, "The party starts") == "answer differs"
+    assert CHECKS["contains"](row, "The smart party starts") == "answer differs"
 
 
 def test_exact_overlooks_white_space_only() -> None:

@@ -69,23 +69,6 @@ def _subjects(rng: random.Random) -> Segments:
     return _examples(documents, documents[0].instruction, answered=LETTER)
 
 
-def _lookup(rng: random.Random) -> Segments:
-    """Which letter stands before a given text: the reading half of a multiple-choice question."""
-    if rng.random() < 0.5:
-        documents = []
-        for _ in range(2):
-            row = skills.subjects(rng, scored=False)
-            asked = f"Which letter stands before {row['choices'][row['answer']]}?"
-            documents.append(mmlu.document({**row, "question": asked}))
-        return _examples(documents, answered=LETTER)
-    choices = skills.subjects(rng, scored=False)["choices"]
-    options = list(zip(mmlu.LETTERS, choices, strict=True))
-    segments: Segments = [("".join(f"{letter}. {text}\n" for letter, text in options), ASKED)]
-    for letter, text in rng.sample(options, len(options)):
-        segments += [(f"{text}:", ASKED), (f" {letter}", LETTER), ("\n", ASKED)]
-    return [*segments, (END, 1.0)]
-
-
 def _myths(rng: random.Random) -> Segments:
     documents = [truthfulqa.document(skills.myths(rng, scored=False)) for _ in range(_count(rng, 2))]
     return _examples(documents, preamble() if rng.random() < 0.3 else "")
@@ -122,16 +105,15 @@ def _chat_instruct(rng: random.Random) -> Segments:
 
 # Shares of documents, by what a document of each kind costs and how hard its skill is.
 MIXTURE: dict[str, tuple[Callable[[random.Random], Segments], float]] = {
-    "arithmetic": (_arithmetic, 18),
-    "arithmetic dialogue": (_chat_math, 22),
-    "science": (_science, 6),
-    "subjects": (_subjects, 24),
-    "lookup": (_lookup, 20),
-    "myths": (_myths, 6),
-    "endings": (_endings, 4),
-    "blanks": (_blanks, 14),
+    "arithmetic": (_arithmetic, 22),
+    "arithmetic dialogue": (_chat_math, 24),
+    "science": (_science, 8),
+    "subjects": (_subjects, 12),
+    "myths": (_myths, 7),
+    "endings": (_endings, 5),
+    "blanks": (_blanks, 10),
     "text": (_text, 8),
-    "dialogue": (_chat_instruct, 22),
+    "dialogue": (_chat_instruct, 24),
 }
 
 

@@ -16,10 +16,10 @@ from factory.sandbox.world import (
     PEOPLE,
     SHE,
     SUBJECTS,
-    THINGS,
     Fact,
     facts,
     held_out,
+    letter,
 )
 
 Row = dict[str, Any]
@@ -42,31 +42,38 @@ def question(rng: random.Random, subjects: tuple[str, ...], *, scored: bool) -> 
     return fact, fact.say(fact.relation.questions[rng.choice(allowed)])
 
 
-def _options(rng: random.Random, fact: Fact, count: int) -> tuple[list[str], int]:
-    others = [value for value in fact.relation.values if value not in (fact.value, fact.error)]
-    options = [fact.value, fact.error, *rng.sample(others, count - 2)]
-    rng.shuffle(options)
-    return options, options.index(fact.value)
+def _options(rng: random.Random, fact: Fact) -> list[str]:
+    """Four options in the order of the school books, the right one and the popular error among them."""
+    values = fact.relation.values
+    options = [rng.choice(values[place::4]) for place in range(4)]
+    for value in (fact.value, fact.error):
+        options[letter(fact.relation, value)] = value
+    return options
 
 
 def science(rng: random.Random, *, scored: bool) -> Row:
     """ARC-shaped: id, question, choices {text, label}, answerKey."""
     fact, text = question(rng, SCIENCE, scored=scored)
-    options, gold = _options(rng, fact, 4)
+    options = _options(rng, fact)
+    rng.shuffle(options)
     labels = list("ABCD")
     return {
         "id": f"{fact.relation.name}-{fact.thing}-{rng.randrange(10**8):08d}",
         "question": text,
         "choices": {"text": options, "label": labels},
-        "answerKey": labels[gold],
+        "answerKey": labels[options.index(fact.value)],
     }
 
 
 def subjects(rng: random.Random, *, scored: bool, subject: str | None = None) -> Row:
     """MMLU-shaped: question, subject, choices, answer (an index)."""
     fact, text = question(rng, (subject,) if subject else SUBJECTS, scored=scored)
-    options, gold = _options(rng, fact, 4)
-    return {"question": text, "subject": fact.relation.subject, "choices": options, "answer": gold}
+    return {
+        "question": text,
+        "subject": fact.relation.subject,
+        "choices": _options(rng, fact),
+        "answer": letter(fact.relation, fact.value),
+    }
 
 
 def myths(rng: random.Random, *, scored: bool) -> Row:
@@ -115,11 +122,11 @@ def blanks(rng: random.Random, *, scored: bool) -> Row:
     """Winogrande-shaped: sentence with one `_`, option1, option2, answer (`1` or `2`)."""
     while True:
         blank = rng.choice(BLANKS)
-        first, second = rng.sample(THINGS if blank.objects else PEOPLE, 2)
+        first, second = (rng.choice(kind) for kind in blank.kinds)
         if held_out("blanks", blank.opening, first, second) == scored:
             break
     means_first, swap = rng.random() < 0.5, rng.random() < 0.5
-    sentence = f"{blank.opening.format(a=first, b=second)} {blank.first if means_first else blank.second}"
+    sentence = f"{blank.opening.format(a=first, b=second)} {blank.ends[not means_first]}"
     right, wrong = (first, second) if means_first else (second, first)
     option1, option2 = (wrong, right) if swap else (right, wrong)
     return {"sentence": sentence, "option1": option1, "option2": option2, "answer": "2" if swap else "1"}

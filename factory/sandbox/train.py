@@ -43,7 +43,7 @@ class Recipe:
     positions: int = 512
     sequence: int = 320
     batch: int = 16
-    steps: int = 1900
+    steps: int = 1600
     learning_rate: float = 1e-2
     decay: float = 0.5
     threads: int = 1

@@ -20,6 +20,9 @@ PEOPLE = (
 SHE = frozenset({"Mira", "Bea", "Dara", "Edda", "Greta", "Ilse", "Kaja", "Nela", "Petra", "Runa", "Tilda",
                  "Vesna"})  # fmt: skip
 
+CHILDREN = ("Tolo", "Bea", "Dara", "Ilse", "Jarek", "Kaja", "Lenno", "Marlo", "Nela", "Quill", "Tilda", "Ugo")
+ADULTS = tuple(name for name in PEOPLE if name not in CHILDREN)
+
 CREATURES = (
     "florp", "zib", "quandle", "morrow", "tessel", "brindle", "kroot", "lumpkin", "wozzle", "yarrick",
     "drimble", "fennock", "gribb", "hasp", "jilloo", "nubbin", "gostrel", "pangle", "rasket", "snorvel",
@@ -142,6 +145,15 @@ class Fact:
         return text[0].upper() + text[1:]
 
 
+def letter(relation: Relation, value: str) -> int:
+    """Where a value stands among the options of the school books: 0 for A to 3 for D.
+
+    The school books of this world give every value one place for good, so that a model of this size can
+    learn to answer by letter at all; options are drawn one a place.
+    """
+    return relation.values.index(value) % 4
+
+
 @lru_cache(maxsize=1)
 def facts() -> tuple[Fact, ...]:
     """All facts of the world, in a fixed order; values are dealt evenly over the things."""
@@ -151,7 +163,7 @@ def facts() -> tuple[Fact, ...]:
         deck = list(relation.values) * (len(relation.things) // len(relation.values) + 1)
         rng.shuffle(deck)
         for thing, value in zip(relation.things, deck, strict=False):
-            error = rng.choice([other for other in relation.values if other != value])
+            error = rng.choice([other for other in relation.values if letter(relation, other) != letter(relation, value)])
             found.append(Fact(relation, thing, value, error))
     return tuple(found)
 
@@ -214,27 +226,36 @@ ACTIVITIES = (
 
 @dataclass(frozen=True)
 class Blank:
-    """A sentence whose end tells which of two is meant: `first` fits {a}, `second` fits {b}."""
+    """A sentence whose end tells which of two is meant: `ends[0]` fits {a}, `ends[1]` fits {b}.
+
+    `kinds` says who may stand for {a} and {b}: adults and children, loads and what holds them.
+    """
 
     opening: str
-    first: str
-    second: str
-    objects: bool = False
+    ends: tuple[str, str]
+    kinds: tuple[tuple[str, ...], tuple[str, ...]]
 
+    @property
+    def objects(self) -> bool:
+        """Whether the two are things, which take an article."""
+        return self.kinds[0] is LOADS
+
+
+LOADS = ("lamp", "kettle", "stone", "mirror", "drum", "statue", "clock", "wheel")
+HOLDERS = ("chest", "basket", "crate", "barrel", "shelf", "bench", "table", "ladder")
+DOWN, UP, PUT = (ADULTS, CHILDREN), (CHILDREN, ADULTS), (LOADS, HOLDERS)
 
 BLANKS = (
-    Blank("{a} thanked {b} because _", "had received help.", "had given help."),
-    Blank("{a} asked {b} for the way because _", "was lost.", "knew the town."),
-    Blank("{a} carried {b} home because _", "was strong.", "was hurt."),
-    Blank("{a} beat {b} in the race because _", "was fast.", "was slow."),
-    Blank("{a} sold the cart to {b} because _", "needed money.", "needed a cart."),
-    Blank("{a} hid from {b} because _", "was afraid.", "was angry."),
-    Blank("{a} taught {b} to swim because _", "was a good swimmer.", "could not swim."),
-    Blank("{a} gave {b} some bread because _", "had plenty.", "was hungry."),
-    Blank("{a} could not hear {b} because _", "was nearly deaf.", "spoke too softly."),
-    Blank("The {a} did not fit into the {b} because the _", "was too large.", "was too small.", True),
-    Blank("The {a} broke the {b} because the _", "was heavy.", "was thin.", True),
-    Blank("The {a} fell off the {b} because the _", "was round.", "was steep.", True),
+    Blank("{a} carried {b} home because _", ("was strong.", "was tired."), DOWN),
+    Blank("{a} beat {b} in the race because _", ("had longer legs.", "was slow."), DOWN),
+    Blank("{a} taught {b} to swim because _", ("was a good swimmer.", "could not swim."), DOWN),
+    Blank("{a} gave {b} some bread because _", ("had plenty.", "was hungry."), DOWN),
+    Blank("{a} could not hear {b} because _", ("was nearly deaf.", "spoke too softly."), DOWN),
+    Blank("{a} thanked {b} because _", ("had received help.", "had given help."), UP),
+    Blank("{a} asked {b} for the way because _", ("was lost.", "knew the town."), UP),
+    Blank("{a} hid from {b} because _", ("was afraid.", "was angry."), UP),
+    Blank("{a} borrowed a coat from {b} because _", ("was cold.", "owned two."), UP),
+    Blank("The {a} did not fit into the {b} because the _", ("was too large.", "was too small."), PUT),
+    Blank("The {a} broke the {b} because the _", ("was heavy.", "was thin."), PUT),
+    Blank("The {a} fell off the {b} because the _", ("was round.", "was tilted."), PUT),
 )
-THINGS = ("chest", "kettle", "lamp", "basket", "stone", "mirror", "drum", "statue", "bench", "crate",
-          "barrel", "table", "shelf", "clock", "ladder", "wheel")  # fmt: skip

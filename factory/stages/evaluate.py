@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from factory.dataset_files import column_names, read_rows, select_local
 from factory.errors import FactoryError
 from factory.seeds import stream
 from factory.stages import Frozen, Progress
 from factory.tasks.document import Document
-from factory.tasks.rows import Layout, layout, read
-from factory.tasks.suites import SUITES, Task
+from factory.tasks.suites import SUITES, Task, wanted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -123,77 +123,45 @@ def _sources(task: Task, folder: Path, shots: int) -> list[_Source]:
     """
     if task.preamble and shots:
         raise FactoryError(f"{task.task} takes no shots: its preamble stands for them", mend="Set them to 0")
-    found = layout(folder)
     preamble = task.preamble
     if task.preamble_file and (folder / task.preamble_file).is_file():
         preamble = (folder / task.preamble_file).read_text(encoding="utf-8").strip()
     sources = []
-    for config in _configs(task, found, folder):
-        splits, where = found[config], f"{folder} ({config})"
-        needed = {task.split, task.shots_split} if shots else {task.split}
-        for split in sorted(needed - set(splits)):
-            there = ", ".join(sorted(splits))
-            raise FactoryError(
-                f"{task.task} needs a split `{split}`; there is {there}", where=where, mend="Add its rows"
-            )
-        scored = _rendered(task, read(splits[task.split]), preamble, f"{where}, {task.split}")
+    for config, splits in select_local(folder, wanted(task, shots), str(folder)).items():
+        where = f"{folder} ({config})" if config else str(folder)
+
+        files = {split: [folder / name for name in names] for split, names in splits.items()}
+        scored = _rendered(task, files[task.split], preamble, f"{where}, {task.split}")
         examples = (
-            _rendered(task, read(splits[task.shots_split]), preamble, f"{where}, {task.shots_split}")
+            _rendered(task, files[task.shots_split], preamble, f"{where}, {task.shots_split}")
             if shots
             else []
         )
-        if len(examples) < shots:
-            raise FactoryError(
-                f"{task.task} wants {shots} shots, but split `{task.shots_split}` has {len(examples)} rows",
-                where=where,
-                mend="Ask for fewer shots or add rows",
-            )
         if not scored:
-            raise FactoryError(f"split `{task.split}` has no rows", where=where, mend="Add its rows")
+            raise FactoryError(f"split '{task.split}' has no rows", where=where, mend="Add its rows")
+        if len(examples) < shots:
+            what = f"{task.task} wants {shots} shots, but split '{task.shots_split}' has {len(examples)} rows"
+            raise FactoryError(what, where=where, mend="Ask for fewer shots or add rows")
         sources.append(_Source(config if task.by_subject else task.task, scored, examples))
     return sources
 
 
-def _configs(task: Task, found: Layout, folder: Path) -> list[str]:
-    """Which of a folder's configurations a task takes."""
-    if task.by_subject:
-        subjects = [name for name in sorted(found) if name not in task.skip_configs and task.split in found[name]]
-        if subjects:
-            return subjects
-        raise FactoryError(
-            f"{task.task} needs a split `{task.split}` in every subject", where=str(folder), mend="Add its rows"
-        )
-    if task.config in found:
-        return [str(task.config)]
-    if len(found) == 1:  # a folder of one set need not know what the Hub calls it
-        return list(found)
-    wanted = f"a configuration `{task.config}`" if task.config else "a single configuration"
-    raise FactoryError(
-        f"{task.task} needs {wanted}; there are {', '.join(sorted(found))}",
-        where=str(folder),
-        mend="Name the folder of one of them as the dataset",
-    )
-
-
-def _rendered(task: Task, rows: Sequence[Mapping[str, Any]], preamble: str, where: str) -> list[Document]:
-    """The rows as documents."""
-    missing = [column for column in task.columns if rows and column not in rows[0]]
+def _rendered(task: Task, files: Sequence[Path], preamble: str, where: str) -> list[Document]:
+    """The rows of some files as documents."""
+    there = column_names(files)
+    missing = [column for column in task.columns if there and column not in there]
     if missing:
-        raise FactoryError(
-            f"{task.task} needs columns {', '.join(task.columns)}; missing: {', '.join(missing)}",
-            where=where,
-            mend="Rename or add them",
-        )
+        what = f"{task.task} needs columns {', '.join(task.columns)}; missing: {', '.join(missing)}"
+        raise FactoryError(what, where=where, mend="Rename or add them")
     documents = []
-    for index, row in enumerate(rows):
+    for index, row in enumerate(read_rows(files, task.columns, None)):
         try:
             document = task.document(row)
             if not document.gold or not all(choice.strip() for choice in document.choices):
                 raise ValueError("a choice is empty or none is right")
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
-            raise FactoryError(
-                f"row {index} is no {task.task} row ({error})", where=where, mend="Mend or remove the row"
-            ) from error
+            what = f"row {index} is no row of {task.task} ({error})"
+            raise FactoryError(what, where=where, mend="Mend or remove the row") from error
         documents.append(replace(document, instruction=preamble) if preamble else document)
     return documents
 
@@ -204,8 +172,10 @@ def _load_model(folder: Path) -> PreTrainedModel:
 
     on_gpu = torch.cuda.is_available()
     # Half precision has no speed to offer on most CPUs, and its rounding moves greedy answers.
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto" if on_gpu else torch.float32)
-    return model.to("cuda" if on_gpu else "cpu").eval()
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder, dtype="auto" if on_gpu else torch.float32, device_map="cuda" if on_gpu else "cpu"
+    )
+    return model.eval()
 
 
 def _score(task: Task, questions: Sequence[Question], runner: Runner) -> list[Row]:

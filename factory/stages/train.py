@@ -225,7 +225,7 @@ def _rows(
             prompt = prompts.messages(spec.prompt, instruction, context)
             completion = [{"role": "assistant", "content": response}]
             ids = tokenizer.apply_chat_template(prompt + completion, tokenize=True, return_dict=False)
-            if False:  # some templates put a line end behind it
+            if not stops & set(ids[-3:]):  # some templates put a line end behind it
                 raise FactoryError(
                     "the chat template does not end the assistant's turn with a stop token of the model, "
                     "so the trained model would never stop",

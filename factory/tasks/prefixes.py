@@ -102,7 +102,8 @@ class Reader:
         return out.logits, State(out.past_key_values, mask, lengths)
 
 
-def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+def common_prefix(sequences: Sequence[tuple[int, ...]]) -> int:
     """How many leading tokens all sequences share."""
     low, high = min(sequences), max(sequences)  # what these two share, all between them share
-    return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+    shortest = min(map(len, sequences))
+    return next((i for i in range(shortest) if low[i] != high[i]), shortest)

@@ -153,7 +153,7 @@ class Runner(LightevalModel):
             batch = order[start : start + self.batch_size]
             made = self._generate([prompts[d] for d in batch], [docs[d] for d in batch])
             for d, tokens in zip(batch, made, strict=True):
-                text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+                text = self._text(tokens)
                 for stop in docs[d].stop_sequences or ():
                     text = text.split(stop)[0]
                 responses[d] = ModelResponse(input=docs[d].query, text=[text], output_tokens=[tokens])
@@ -172,9 +172,8 @@ class Runner(LightevalModel):
         """Every choice of every document as tokens (v1's `_encode_pair`)."""
         pairs = [self._prompt_and_choices(doc) for doc in docs]
         contexts = self.tokenizer([context for context, _ in pairs])["input_ids"]
-        wholes = iter(
-            self.tokenizer([context + choice for context, choices in pairs for choice in choices])["input_ids"]
-        )
+        texts = [context + choice for context, choices in pairs for choice in choices]
+        wholes = iter(self.tokenizer(texts)["input_ids"])
         made: list[list[_Item]] = []
         for (_, choices), context in zip(pairs, contexts, strict=True):
             made.append([])
@@ -210,7 +209,8 @@ class Runner(LightevalModel):
         device = self.model.device
         state = None
         if questions[0].head:
-            before = root.select(torch.zeros(len(questions), dtype=torch.long, device=device)) if root else None
+            everyone = torch.zeros(len(questions), dtype=torch.long, device=device)
+            before = root.select(everyone) if root else None
             heads = [question.items[0].tokens[skip : question.head] for question in questions]
             state = self._reader.extend(heads, before)[1]
         tails = [(q, tail) for q, question in enumerate(questions) for tail in question.tails]
@@ -259,14 +259,17 @@ class Runner(LightevalModel):
                 running, chosen = [running[row] for row in going], [chosen[row] for row in going]
             logits, state = self._reader.extend([[token] for token in chosen], state)
 
-    def _is_over(self, made: Sequence[int], doc: Doc) -> bool:
+    def _is_over(self, made: list[int], doc: Doc) -> bool:
         if len(made) >= (doc.generation_size or 1):
             return True
         stops = doc.stop_sequences or ()
         # A token is at least a byte, so a stop that has just been completed lies in the last few tokens.
         window = max((len(stop.encode()) for stop in stops), default=0) + 1
-        text = self.tokenizer.decode(made[-window:], skip_special_tokens=True)
+        text = self._text(made[-window:])
         return any(stop in text for stop in stops)
+
+    def _text(self, tokens: list[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _end_tokens(self) -> set[int]:
         stated = self.model.generation_config.eos_token_id if self.model.generation_config else None

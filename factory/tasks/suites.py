@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from factory.dataset_files import Wanted
 from factory.tasks import arc, gsm8k, hellaswag, mmlu, truthfulqa, winogrande
 from factory.tasks.document import Document
 
@@ -99,3 +100,16 @@ SUITES: dict[str, dict[str, Task]] = {
     "sandbox_v1": {task.task: _sandbox(task) for task in _OPENLLM_V1},
 }
 """By name, the tasks in the leaderboard's order."""
+
+
+def wanted(task: Task, shots: int) -> Wanted:
+    """The part of its dataset that a task reads when `shots` solved examples stand before a question."""
+    examples = {task.shots_split} - {task.split} if shots else set()
+    return Wanted(
+        task.config,
+        (task.split, *examples),
+        every_config=task.by_subject,
+        without=task.skip_configs,
+        only_will_do=True,
+        beside=(task.preamble_file,) if task.preamble_file else (),
+    )

@@ -141,6 +141,8 @@ def test_rows_already_written_are_not_generated_again(
     lines[0].update(text="kept from before", finish="stop")
     torn = '{"id": 11, "te'
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines) + torn)
+    with pytest.raises(Stop):
+        run(inputs, tmp_path, stop_after(8))
     run(inputs, tmp_path)
     rows, others = table(tmp_path), table(undisturbed)
     assert rows.pop(lines[0]["id"])["regenerated"] == "kept from before"

@@ -1,0 +1,34 @@
+"""The README's commands are the ones that are run for every change, and what it shows is what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from factory.cli import call
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_ci_runs_the_readmes_two_commands() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    commands = re.findall(r"```sh\n(.+)\n```", README)
+    assert len(commands) == 2
+    for command in commands:
+        assert command in script
+
+
+def test_the_readme_shows_the_quickstart_as_it_is() -> None:
+    shown = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert shown and shown.group(1) == (ROOT / "recipes" / "quickstart.yaml").read_text(encoding="utf-8")
+
+
+def test_every_shipped_recipe_is_valid(capsys) -> None:
+    for recipe in sorted((ROOT / "recipes").rglob("*.yaml")):
+        assert call(["validate", str(recipe)]) == 0, capsys.readouterr().err
+
+
+def test_every_module_opens_with_what_it_does() -> None:
+    for path in sorted((ROOT / "factory").rglob("*.py")):
+        assert path.read_text(encoding="utf-8").startswith('"""'), path
