@@ -17,7 +17,9 @@ import numpy as np
 
 from factory.errors import FactoryError
 from factory.seeds import stream
-from factory.tasks.bootstrap import Array, draw_means, estimate, mean_of_groups
+from factory.tasks.bootstrap import CONFIDENCE, Array, draw_means, estimate, mean_of_groups
+
+__all__ = ["CONFIDENCE", "Estimate", "Paired", "TaskSamples"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,9 @@ class Paired:
 
     def _estimate(self, combine: Callable[..., Any], models: Sequence[str], task: str | None) -> Estimate:
         pairs = [self._both(model, task) for model in models]
-        found = estimate(float(combine(*(point for point, _ in pairs))), combine(*(draws for _, draws in pairs)))
+        found = estimate(
+            float(combine(*(point for point, _ in pairs))), combine(*(draws for _, draws in pairs))
+        )
         n = self.n[task] if task else sum(self.n.values())
         return Estimate(found.value, found.stderr, found.low, found.high, n)
 

@@ -2,7 +2,7 @@
 
 Prompts wait in order of length. A batch is left-padded; rows leave it when they finish, and as soon as a
 quarter of its slots are free the next prompts are read and join it, so no slot waits for the longest
-row. Where a fixed batch would decode padding, this decodes text (see tests/benchmarks).
+row: where a fixed batch would decode padding, this decodes text.
 
 On CPU models run in float32 (`models.load`), where a row gives the same tokens in any batch, but for
 ties within rounding. In bfloat16, on a GPU, two tokens that are nearly as likely may change places.

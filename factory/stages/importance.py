@@ -19,8 +19,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from factory.data import DataSpec, load_texts
+from factory.data import DataSpec, iterate_texts
 from factory.errors import FactoryError
+from factory.models.architectures import architecture_of
+from factory.models.checkpoint import read_config
 from factory.stages import Frozen, Progress
 
 VERSION = 1
@@ -58,26 +60,20 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         Rows and tokens read, blocks, and tokens a second.
 
     Raises:
-        FactoryError: no calibration text, or a model that cannot be read.
+        FactoryError: no calibration text, a model that cannot be read, or a family that cannot be pruned.
     """
     from factory.models import load
 
-    texts = list(
-        islice(
-            (text for text in load_texts(inputs["calibration"], settings.data) if text.strip()), settings.rows
-        )
-    )
-    tokenizer = load.tokenizer(inputs["base"])
-    tokens = (
-        [ids for ids in tokenizer(texts, truncation=True, max_length=settings.max_tokens)["input_ids"] if ids]
-        if texts
-        else []
-    )
+    architecture_of(read_config(inputs["base"]), inputs["base"])  # refuses a family that cannot be pruned
+    texts = list(islice(iterate_texts(inputs["calibration"], settings.data), settings.rows))
+    encode = load.tokenizer(inputs["base"])
+    encoded = encode(texts, truncation=True, max_length=settings.max_tokens)["input_ids"]
+    tokens = [ids for ids in encoded if ids]
     if not tokens:
         raise FactoryError(
-            "the calibration set holds no text",
+            "the model's tokenizer makes no token of the calibration texts",
             where=str(inputs["calibration"]),
-            mend="Name a set with text, or its column under prune.calibration.columns",
+            mend="Name a set of texts in the model's language under prune.calibration",
         )
     model = load.backbone(inputs["base"])
     began = time.perf_counter()

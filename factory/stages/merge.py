@@ -78,7 +78,9 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         shutil.rmtree(target)
     progress(0, 2, "steps", f"{settings.method} of {' and '.join(settings.of)}")
     _mergekit(settings, models, base, target.absolute())
-    shutil.copyfile(models[0] / "config.json", target / "config.json")  # mergekit may start from any variant's
+    shutil.copyfile(
+        models[0] / "config.json", target / "config.json"
+    )  # mergekit may start from any variant's
     carry_files(models[0], target)
     progress(1, 2, "steps", "measuring")
     share = spherical_share(*models) if settings.method == "slerp" else None
@@ -107,9 +109,7 @@ def _mergekit(settings: Settings, models: list[Path], base: Path | None, target:
             parameters[PER_VARIANT[name]] = own
     config: dict[str, Any] = {
         "merge_method": settings.method,
-        "models": [
-            {"model": str(model), "parameters": own} for model, own in zip(models, each, strict=True)
-        ],
+        "models": [{"model": str(model), "parameters": own} for model, own in zip(models, each, strict=True)],
         "parameters": shared,
         "dtype": "float32",
         "out_dtype": stored_dtype(models[0]),

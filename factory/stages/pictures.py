@@ -34,6 +34,7 @@ def heatmap(path: Path, distances: Sequence[Sequence[float]], chosen: tuple[int,
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import MaxNLocator
 
     blocks = len(distances) + 1
@@ -47,31 +48,38 @@ def heatmap(path: Path, distances: Sequence[Sequence[float]], chosen: tuple[int,
         table, cmap="cividis", origin="lower", aspect="auto", extent=(-0.5, blocks - 0.5, 0.5, blocks - 0.5)
     )
     if blocks <= NUMBERS_UP_TO:
-        # Dark text on the bright half of the scale, bright on the dark half.
-        middle = (np.nanmin(table) + np.nanmax(table)) / 2
         for n in range(1, blocks):
             for start in range(blocks - n + 1):
                 value = table[n - 1, start]
-                colour = "black" if value > middle else "white"
                 text = f"{value:.2f}".removeprefix("0")
-                axes.text(start, n, text, ha="center", va="center", fontsize=8, color=colour)
+                rgba: Any = image.to_rgba(value)
+                colour = _readable_on(rgba)
+                axes.text(start, n, text, ha="center", va="center", fontsize=10, color=colour)
     start, stop = chosen
     corner = (start - 0.5, stop - start - 0.5)
     axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="white", linewidth=5))
     axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="#d55e00", linewidth=2.5))
     # The upper right of the picture is always empty: a run that starts late is short.
     said = f"block {start}" if stop - start == 1 else f"blocks {start}..{stop - 1}"
-    axes.annotate(
+    note = axes.annotate(
         f"removed: {said}\ndistance {distances[stop - start - 1][start]:.3f}",
-        xy=(start + 0.5, stop - start + 0.3),
+        xy=(start + 0.5, stop - start + 0.5),
         xytext=(0.97, 0.95),
         textcoords="axes fraction",
         ha="right",
         va="top",
         fontsize=12,
         color="#a34700",
-        arrowprops={"arrowstyle": "->", "color": "#a34700", "linewidth": 1.5},
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": "#d55e00",
+            "linewidth": 2,
+            "shrinkB": 1,
+            "mutation_scale": 18,
+        },
     )
+    if note.arrow_patch is not None:  # white edges, to be seen on dark cells
+        note.arrow_patch.set_path_effects([withStroke(linewidth=4, foreground="white")])
     axes.set_xlabel("first block of the run (0-based)", fontsize=12)
     axes.set_ylabel("length of the run, in blocks", fontsize=12)
     axes.set_title(f"How far each run of blocks turns the hidden state ({blocks} blocks)", fontsize=13)
@@ -99,40 +107,31 @@ def recovery(path: Path, models: Sequence[Mapping[str, Any]], confidence: float)
     figure = Figure(figsize=(9.6, 1.9 + 0.55 * max(1, len(rows))), layout="constrained")
     axes = FigureCanvasAgg(figure).figure.add_subplot()
     if not rows:
-        axes.text(0.5, 0.5, "no recovery: the base's average may be zero", ha="center", fontsize=12)
+        axes.text(
+            0.5, 0, "not defined: the base's average may be zero", ha="center", va="center", fontsize=12
+        )
     labelled = set()
     for place, model in enumerate(rows):
         estimate = model["recovery"]
         label, colour, marker = STYLES[model["targets"] if model["kind"] == "trained" else model["kind"]]
         value, low, high = estimate["value"], estimate["low"], estimate["high"]
         axes.barh(place, value, height=0.62, color=colour, alpha=0.35, edgecolor=colour)
-        axes.errorbar(
-            value,
-            place,
-            xerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
-            fmt=marker,
-            color=colour,
-            ecolor="black",
-            markeredgecolor="black",
-            markersize=8,
-            capsize=4,
-            label=None if label in labelled else label,
-        )
+        error = [[max(0.0, value - low)], [max(0.0, high - value)]]
+        axes.errorbar(value, place, xerr=error, fmt="none", ecolor="black", capsize=4, linewidth=1.5)
+        said = None if label in labelled else label
+        axes.plot(value, place, marker, color=colour, markeredgecolor="black", markersize=9, label=said)
         labelled.add(label)
+        # In a column of their own the figures cross neither the intervals nor the line of the base.
         text = f"{100 * value:.1f} %  [{100 * low:.1f}, {100 * high:.1f}]"
-        right = max(high, value)
-        axes.annotate(
-            text, (right, place), xytext=(8, 0), textcoords="offset points", va="center", fontsize=11,
-            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
-        )  # fmt: skip
+        axes.annotate(text, (1.02, place), xycoords=axes.get_yaxis_transform(), va="center", fontsize=12)
     axes.axvline(1.0, color="black", linestyle="--", linewidth=1.5)
     axes.annotate(
         "base = 100 %", (1.0, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 4),
         textcoords="offset points", ha="center", va="bottom", fontsize=11,
     )  # fmt: skip
     furthest = max((model["recovery"]["high"] for model in rows), default=1.0)
-    axes.set_xlim(0, max(1.08, furthest + 0.34))
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, max(1.05, furthest + 0.03))
+    axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [model["name"] for model in rows], fontsize=12)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel(f"recovery: average score / the base's, with {confidence:.0%} intervals", fontsize=12)
@@ -142,3 +141,10 @@ def recovery(path: Path, models: Sequence[Mapping[str, Any]], confidence: float)
     if labelled:
         figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False)
     figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
+
+
+def _readable_on(colour: Sequence[float]) -> str:
+    """Black or white text, whichever stands out more from an RGB colour (WCAG's relative luminance)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if luminance > 0.179 else "white"

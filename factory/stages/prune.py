@@ -7,6 +7,7 @@ checkpoint is copied block by block; no model is built (`models/checkpoint.py`).
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,10 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     def copied(done: int, total: int) -> None:
         progress(done // 10**6, total // 10**6, "MB")
 
-    sizes = drop_blocks(inputs["base"], out / "model", start, stop, copied=copied)
+    target = out / "model"
+    if target.exists():  # half a copy, of a step that was interrupted
+        shutil.rmtree(target)
+    sizes = drop_blocks(inputs["base"], target, start, stop, copied=copied)
     return {
         "blocks": [start, stop],
         "of": blocks,

@@ -11,14 +11,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from factory.errors import FactoryError
-from factory.paired import Estimate, Paired, TaskSamples
 from factory.stages import Frozen, Progress, pages, pictures
-from factory.tasks.bootstrap import CONFIDENCE
+
+if TYPE_CHECKING:
+    from factory.paired import Estimate, Paired
 
 VERSION = 1
 LIBRARIES = ("jinja2", "matplotlib", "numpy")
@@ -86,7 +87,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     importance = _json(inputs["importance"] / "importance.json")
     start, stop = report["prune"]["blocks"]
     pictures.heatmap(out / "heatmap.png", importance["distances"], (start, stop))
-    pictures.recovery(out / "recovery.png", report["models"], CONFIDENCE)
+    pictures.recovery(out / "recovery.png", report["models"], report["confidence"])
     progress(2, 3, "steps", "pages")
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
@@ -109,6 +110,8 @@ def assemble(
     Raises:
         FactoryError: two models were scored on different documents.
     """
+    from factory.paired import CONFIDENCE, Paired, TaskSamples
+
     scores = {row.name: _json(inputs[f"evaluate.{row.name}"] / "scores.json") for row in settings.models}
     base = next(row.name for row in settings.models if row.kind == "base")
     tasks = list(scores[base]["tasks"])
@@ -244,7 +247,12 @@ def _importance(folder: Path, records: Mapping[str, dict[str, Any]]) -> dict[str
 
 def _of_stage(stage: str, records: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return [
-        {"name": role.split(".", 1)[1], "settings": record["settings"], "facts": record["facts"]}
+        {
+            "stage": stage,
+            "name": role.split(".", 1)[1],
+            "settings": record["settings"],
+            "facts": record["facts"],
+        }
         for role, record in records.items()
         if role.split(".", 1)[0] == stage
     ]
@@ -257,7 +265,9 @@ def _origins(records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     for record in records.values():
         if record["machine"] not in machines:
             machines.append(record["machine"])
-        step = {key: record.get(key) for key in ("name", "key", "started", "seconds", "threads", "peak_memory")}
+        step = {
+            key: record.get(key) for key in ("name", "key", "started", "seconds", "threads", "peak_memory")
+        }
         steps.append({**step, "machine": machines.index(record["machine"]) + 1})
     libraries: dict[str, set[str]] = {}
     for record in records.values():
@@ -269,3 +279,8 @@ def _origins(records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         "libraries": {name: ", ".join(sorted(versions)) for name, versions in sorted(libraries.items())},
         "factory": ", ".join(sorted({record["factory"] for record in records.values()})),
     }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

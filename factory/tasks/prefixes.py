@@ -14,6 +14,9 @@ from typing import Any, Literal
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+_ROOM = 64  # columns a cache layer keeps free, so that most tokens need no copy of all before them
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,38 @@ class State:
         cache.layers = [copy.copy(layer) for layer in self.cache.layers]
         cache.batch_select_indices(rows)
         return State(cache, self.mask[rows], self.lengths[rows])
+
+
+class _RoomyLayer(DynamicLayer):
+    """A cache layer that grows in place; transformers' own copies all keys and values for every token."""
+
+    _room: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            return super().update(key_states, value_states, *args, **kwargs)
+        before = self.get_seq_length()
+        after = before + key_states.shape[-2]
+        if self._room is None or after > self._room[0].shape[-2]:
+            self._room = (_with_room(self.keys, after), _with_room(self.values, after))
+        for room, new in zip(self._room, (key_states, value_states), strict=True):
+            room[..., before:after, :] = new
+        self.keys, self.values = (room[..., :after, :] for room in self._room)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._room = None  # the selected rows are copies, the room is that of the rows before
+
+
+def _with_room(tensor: torch.Tensor, columns: int) -> torch.Tensor:
+    """A copy of (rows, heads, columns, size) that has room for more columns."""
+    shape = (*tensor.shape[:-2], columns + _ROOM, tensor.shape[-1])
+    roomy = tensor.new_empty(shape)
+    roomy[..., : tensor.shape[-2], :] = tensor
+    return roomy
 
 
 class Reader:
@@ -86,6 +121,7 @@ class Reader:
         if state is None:
             mask, positions, lengths = new_mask, steps, new_mask.sum(1)
             cache = DynamicCache(config=self.model.config)
+            cache.layers = [_RoomyLayer() if type(one) is DynamicLayer else one for one in cache.layers]
         else:
             mask = torch.cat([state.mask, new_mask], dim=1)
             positions, lengths = state.lengths[:, None] + steps, state.lengths + new_mask.sum(1)

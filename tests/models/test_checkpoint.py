@@ -18,9 +18,9 @@ from factory.models import checkpoint
 from factory.models.architectures import TABLE
 
 SHAPE = {
-    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 6, "initializer_range": 0.2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128,
-    "bos_token_id": None, "eos_token_id": 0, "pad_token_id": 1,
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 6,
+    "initializer_range": 0.2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+    "max_position_embeddings": 128, "bos_token_id": None, "eos_token_id": 0, "pad_token_id": 1,
 }  # fmt: skip
 # A window of 5 makes a wrongly sliced `layer_types` visible in the logits of 12 tokens.
 WINDOWS = {"use_sliding_window": True, "sliding_window": 5}
@@ -97,7 +97,9 @@ def test_sharded_in_and_out(tmp_path: Path) -> None:
         size = sum(tensor.nbytes for tensor in tensors.values())
         assert size <= 15_000 or len(tensors) == 1
     index = json.loads((tmp_path / "pruned" / checkpoint.INDEX).read_text())
-    assert index["metadata"]["total_size"] == sum(t.size for t in checkpoint.stored_tensors(tmp_path / "pruned"))
+    assert index["metadata"]["total_size"] == sum(
+        t.size for t in checkpoint.stored_tensors(tmp_path / "pruned")
+    )
     assert not (tmp_path / "pruned" / checkpoint.SINGLE).exists()
     pruned = AutoModelForCausalLM.from_pretrained(tmp_path / "pruned").eval()
     assert same_logits_and_words(cut_in_memory(base, 2, 5), pruned)
@@ -107,7 +109,9 @@ def test_mixed_dtypes_are_kept_bit_for_bit(tmp_path: Path) -> None:
     base = random_model(tmp_path / "base", "llama")
     weights = load_file(base / "model.safetensors")
     weights["model.norm.weight"] = weights["model.norm.weight"].to(torch.float64) / 3
-    weights["model.layers.0.mlp.up_proj.weight"] = weights["model.layers.0.mlp.up_proj.weight"].to(torch.float8_e4m3fn)
+    weights["model.layers.0.mlp.up_proj.weight"] = weights["model.layers.0.mlp.up_proj.weight"].to(
+        torch.float8_e4m3fn
+    )
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
     checkpoint.drop_blocks(base, tmp_path / "pruned", 1, 2)
     with safe_open(tmp_path / "pruned" / "model.safetensors", "pt") as file:
@@ -116,7 +120,9 @@ def test_mixed_dtypes_are_kept_bit_for_bit(tmp_path: Path) -> None:
             assert torch.equal(file.get_tensor(name).view(torch.uint8), weights[name].view(torch.uint8))
 
 
-def test_tokenizer_template_generation_config_and_licence_come_along(tiny_model: Path, tmp_path: Path) -> None:
+def test_tokenizer_template_generation_config_and_licence_come_along(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     base = shutil.copytree(tiny_model, tmp_path / "base")
     (base / "LICENSE").write_text("free")
     (base / "README.md").write_text("a card of another model")
@@ -141,7 +147,9 @@ def test_parameters_count_a_tied_head_once(tiny_model: Path, tmp_path: Path) -> 
     save_file(weights, twice / "model.safetensors", metadata={"format": "pt"})
     assert checkpoint.parameter_count(twice) == built.num_parameters()
     sizes = checkpoint.drop_blocks(twice, tmp_path / "pruned", 0, 1)
-    assert sizes.pruned_parameters == AutoModelForCausalLM.from_pretrained(tmp_path / "pruned").num_parameters()
+    assert (
+        sizes.pruned_parameters == AutoModelForCausalLM.from_pretrained(tmp_path / "pruned").num_parameters()
+    )
 
 
 def edit_config(folder: Path, **changes: Any) -> None:
@@ -192,7 +200,9 @@ def test_broken_checkpoints_are_refused(tiny_model: Path, tmp_path: Path) -> Non
     with pytest.raises(FactoryError, match="not a safetensors file"):
         checkpoint.stored_tensors(noise)
     extra, weights = broken("extra")
-    save_file({**load_file(weights), "model.adapter.weight": torch.zeros(2)}, weights, metadata={"format": "pt"})
+    save_file(
+        {**load_file(weights), "model.adapter.weight": torch.zeros(2)}, weights, metadata={"format": "pt"}
+    )
     with pytest.raises(FactoryError, match=r"model\.adapter\.weight"):
         checkpoint.drop_blocks(extra, tmp_path / "pruned", 1, 2)
     with pytest.raises(FactoryError, match=r"config\.json"):

@@ -15,7 +15,15 @@ from factory.data import DataSpec
 from factory.errors import FactoryError
 from factory.stages import importance
 
-TEXTS = ["a", "Two words", "A longer text that is cut? No, it is not.", "", "  ", "x" * 40, "Blocks and streams."]
+TEXTS = [
+    "a",
+    "Two words",
+    "A longer text that is cut? No, it is not.",
+    "",
+    "  ",
+    "x" * 40,
+    "Blocks and streams.",
+]
 
 
 def calibration(folder: Path, texts: list[str]) -> Path:
@@ -72,8 +80,24 @@ def test_equals_the_definition(tiny_model: Path, tmp_path: Path, side: str, batc
     assert written["tokens"] == sum(min(30, len(text.encode())) for text in TEXTS if text.strip())
 
 
-def test_a_set_without_text_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_texts_without_a_token_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    rules = json.loads((base / "tokenizer.json").read_text())
+    rules["normalizer"] = {"type": "Replace", "pattern": {"Regex": "[a-z]"}, "content": ""}
+    (base / "tokenizer.json").write_text(json.dumps(rules))
     settings = importance.Settings(data=DataSpec(name="calibration"), rows=5, max_tokens=30)
-    inputs = {"base": tiny_model, "calibration": calibration(tmp_path / "texts", ["", " "])}
-    with pytest.raises(FactoryError, match="holds no text"):
+    inputs = {"base": base, "calibration": calibration(tmp_path / "some", ["abc", "ab1"])}
+    assert importance.run(settings, inputs, tmp_path, lambda *a, **k: None)["rows"] == 1
+    inputs["calibration"] = calibration(tmp_path / "none", ["abc"])
+    with pytest.raises(FactoryError, match="makes no token"):
+        importance.run(settings, inputs, tmp_path, lambda *a, **k: None)
+
+
+def test_a_family_that_cannot_be_pruned_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "model_type": "gemma3_text"}))
+    settings = importance.Settings(data=DataSpec(name="calibration"), rows=5, max_tokens=30)
+    inputs = {"base": base, "calibration": calibration(tmp_path / "texts", TEXTS)}
+    with pytest.raises(FactoryError, match="gemma3_text"):
         importance.run(settings, inputs, tmp_path, lambda *a, **k: None)

@@ -96,7 +96,9 @@ def test_the_result_is_a_stock_folder(siblings: dict[str, Path], tiny_model: Pat
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     base = AutoTokenizer.from_pretrained(tiny_model)
     assert model.dtype == torch.bfloat16
-    assert model.config.tie_word_embeddings and "lm_head.weight" not in load_file(folder / "model.safetensors")
+    assert model.config.tie_word_embeddings and "lm_head.weight" not in load_file(
+        folder / "model.safetensors"
+    )
     assert tokenizer.chat_template == base.chat_template
     assert json.loads((folder / "generation_config.json").read_text()) == json.loads(
         (tiny_model / "generation_config.json").read_text()

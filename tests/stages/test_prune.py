@@ -12,7 +12,13 @@ from factory.errors import FactoryError
 from factory.stages import prune
 
 # distances[n - 1][start]: the best run of two starts at 3, the best single block is 1, of four 0.
-DISTANCES = [[0.3, 0.1, 0.3, 0.2, 0.2, 0.3], [0.4, 0.4, 0.4, 0.2, 0.3], [0.5] * 4, [0.3, 0.4, 0.5], [0.6, 0.7]]
+DISTANCES = [
+    [0.3, 0.1, 0.3, 0.2, 0.2, 0.3],
+    [0.4, 0.4, 0.4, 0.2, 0.3],
+    [0.5] * 4,
+    [0.3, 0.4, 0.5],
+    [0.6, 0.7],
+]
 
 
 def importance(folder: Path) -> Path:
@@ -30,7 +36,9 @@ def importance(folder: Path) -> Path:
         (4, 0, "blocks 0..3, 0-based, of 6"),
     ],
 )  # fmt: skip
-def test_drops_the_nearest_run(tiny_model: Path, tmp_path: Path, drop: int, start: int, sentence: str) -> None:
+def test_drops_the_nearest_run(
+    tiny_model: Path, tmp_path: Path, drop: int, start: int, sentence: str
+) -> None:
     inputs = {"base": tiny_model, "importance": importance(tmp_path / "importance")}
     facts = prune.run(prune.Settings(drop=drop), inputs, tmp_path, lambda *a, **k: None)
     assert facts["blocks"] == [start, start + drop]
@@ -49,3 +57,11 @@ def test_a_drop_of_all_blocks_is_refused(tiny_model: Path, tmp_path: Path) -> No
     inputs = {"base": tiny_model, "importance": importance(tmp_path / "importance")}
     with pytest.raises(FactoryError, match="from 1 to 5"):
         prune.run(prune.Settings(drop=6), inputs, tmp_path, lambda *a, **k: None)
+
+
+def test_what_an_interrupted_copy_left_is_not_kept(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors.index.json").write_text("{")
+    inputs = {"base": tiny_model, "importance": importance(tmp_path / "importance")}
+    prune.run(prune.Settings(drop=2), inputs, tmp_path, lambda *a, **k: None)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.num_hidden_layers == 4

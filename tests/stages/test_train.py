@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +231,33 @@ def test_a_run_killed_behind_its_last_step_only_saves(tiny_model: Path, rows: Pa
     assert (tmp_path / "broken" / "checkpoints" / "checkpoint-2").exists()
     run(tiny_model, {"math": rows}, tmp_path / "broken", sft=sft)
     assert weights(tmp_path / "broken") == weights(tmp_path / "straight")
+
+
+@pytest.mark.slow
+def test_a_kill_at_a_step_changes_nothing_in_the_end(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+    script = """
+import os, signal, sys
+from pathlib import Path
+from factory.stages import train
+
+def progress(done, total, unit, note=""):
+    if done == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+settings = train.Settings.model_validate_json(sys.argv[1])
+train.run(settings, {"model": Path(sys.argv[2]), "data.math": Path(sys.argv[3])}, Path(sys.argv[4]), progress)
+"""
+    sft = {"max_steps": 6, "save_steps": 2}
+    run(tiny_model, {"math": rows}, tmp_path / "straight", sft=sft)
+    settings = Settings(
+        data=(DataSpec(name="math"),), targets="original", lora=LORA, sft={**SFT, **sft}
+    ).model_dump_json()
+    (tmp_path / "killed").mkdir()
+    words = [settings, str(tiny_model), str(rows), str(tmp_path / "killed")]
+    killed = subprocess.run([sys.executable, "-c", script, *words], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    run(tiny_model, {"math": rows}, tmp_path / "killed", sft=sft)
+    assert weights(tmp_path / "killed") == weights(tmp_path / "straight")
 
 
 def test_several_datasets_are_trained_on_together(tiny_model: Path, rows: Path, tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""Words of the report: the sentences that sum a run up, and report.md from report.json's content.
+
+Under report.py, beside pictures.py. A sentence claims no more than its interval does. Every figure is in
+percent here, and in fractions in report.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+TEMPLATE = "report.md.jinja"
+NEAREST = 10  # runs of blocks listed
+LONGEST_TEXT = 600  # characters of an example that are shown
+
+Estimate = Mapping[str, float]
+# Marks that Markdown, HTML or GitHub's formulas would act on inside a model's text.
+_MARKS = {ord(mark): f"&#{ord(mark)};" for mark in "&<>|*_`[]$~#\\"}
+
+
+def summary(report: Mapping[str, Any]) -> list[str]:
+    """The run in sentences: what was removed, what is left, what training and merging gave back.
+
+    Args:
+        report: report.json's content, `summary` itself not needed.
+    """
+    prune, models = report["prune"], {model["name"]: model for model in report["models"]}
+    before, after = prune["parameters"]["base"], prune["parameters"]["pruned"]
+    said = prune["sentence"][0].upper() + prune["sentence"][1:]
+    lines = [
+        f"{said}, {'is' if prune['blocks'][1] - prune['blocks'][0] == 1 else 'are'} removed: {before:,} "
+        f"parameters become {after:,} ({percent(1 - after / before)} % fewer)."
+    ]
+    pruned = next((model for model in models.values() if model["kind"] == "pruned"), None)
+    if pruned and pruned["recovery"]:
+        recovered = interval(pruned["recovery"])
+        lines.append(f"Without any training, the pruned model keeps {recovered} % of the base's average.")
+    for comparison in report["comparisons"]:
+        ours, theirs = models[comparison["model"]], models[comparison["against"]]
+        if not comparison["recovery"]:
+            continue
+        what = "same data" if comparison["kind"] == "self minus SFT" else "its best part"
+        lines.append(
+            f"{ours['name']} recovers {percent(ours['recovery']['value'])} %, {theirs['name']} ({what}) "
+            f"{percent(theirs['recovery']['value'])} %: {points(comparison['recovery'])} points "
+            f"({verdict(comparison['recovery'])})."
+        )
+    candidates = [m for m in models.values() if m["kind"] in ("trained", "merged") and m["recovery"]]
+    if candidates:
+        best = max(candidates, key=lambda model: model["recovery"]["value"])
+        lines.append(f"Highest recovery: {best['name']}, {interval(best['recovery'])} %.")
+    return lines
+
+
+def verdict(difference: Estimate) -> str:
+    """What an interval allows to say about a difference."""
+    if difference["low"] > 0:
+        return "more: the interval lies above zero"
+    if difference["high"] < 0:
+        return "less: the interval lies below zero"
+    return "not told apart: the interval contains zero"
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """report.md.
+
+    Args:
+        report: report.json's content.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "percent": percent, "interval": interval, "points": points, "run": run_of_blocks, "cell": cell,
+        "duration": duration, "made": made_how, "verdict": verdict,
+    }  # fmt: skip
+    return environment.get_template(TEMPLATE).render(report, nearest=NEAREST)
+
+
+def percent(fraction: float) -> str:
+    """`0.1234` as `12.3`."""
+    return f"{100 * fraction:.1f}"
+
+
+def interval(estimate: Estimate) -> str:
+    """`66.0 [59.5, 72.5]`, in percent."""
+    return f"{percent(estimate['value'])} [{percent(estimate['low'])}, {percent(estimate['high'])}]"
+
+
+def points(difference: Estimate) -> str:
+    """`+12.3 [+4.5, +19.8]`, in percentage points, with a true minus sign."""
+    value, low, high = (100 * difference[key] for key in ("value", "low", "high"))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "\N{MINUS SIGN}")
+
+
+def run_of_blocks(blocks: list[int]) -> str:
+    """A half-open range as `4..6`, both ends included; `4` for one block."""
+    start, stop = blocks
+    return str(start) if stop - start == 1 else f"{start}..{stop - 1}"
+
+
+def cell(text: object) -> str:
+    """Any text inside one cell of a Markdown table, shown as it is; cut behind `LONGEST_TEXT`."""
+    said = str(text).strip()
+    if len(said) > LONGEST_TEXT:
+        said = said[:LONGEST_TEXT].rstrip() + " …"
+    return said.translate(_MARKS).replace("\r\n", "\n").replace("\n", "<br>")
+
+
+def duration(seconds: float) -> str:
+    """`8.2 s`, `3 min 05 s`, `2 h 07 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def made_how(model: Mapping[str, Any]) -> str:
+    """How a model came to be, in a few words."""
+    if model["kind"] == "base":
+        return "the unpruned model"
+    if model["kind"] == "pruned":
+        return "blocks removed, no training"
+    if model["kind"] == "merged":
+        return f"{model['method']} of {' and '.join(model['of'])}"
+    targets = "regenerated" if model["targets"] == "self" else "original"
+    return f"{targets} responses of {', '.join(model['data'])}"

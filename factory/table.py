@@ -1,0 +1,85 @@
+"""report.json as a table for the terminal: what `factory run` ends with and `factory show` prints.
+
+Reads what the report stage writes. Colours mark kinds of models and are never the only sign.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_STYLES = {"base": "bold", "pruned": "dim", "trained": "", "merged": "green"}
+_NARROW_NAME, _NARROW_TASK = 12, 5  # characters a line; with them six tasks fit 80 columns
+
+
+def render(report: Mapping[str, Any], width: int | None = None) -> Table:
+    """Models by tasks, in percent; average and recovery with their intervals.
+
+    Args:
+        report: the parsed report.json.
+        width: columns of the terminal; where the table is wider, its headings are folded and intervals
+            go below their values. None never folds.
+    """
+    from rich.console import Console
+
+    table = _table(report, narrow=False)
+    if width is not None and Console(width=10_000).measure(table).maximum > width:
+        return _table(report, narrow=True)
+    return table
+
+
+def _table(report: Mapping[str, Any], narrow: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(f"{report['recipe']}: {report['prune']['sentence']}, removed"),
+        caption=Text(
+            f"Percent, suite {report['suite']}; in brackets {100 * report['confidence']:.0f} % intervals; "
+            "recovery is the average / the base's."
+        ),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
+    models, gap = report["models"], "\n" if narrow else " "
+    heads = [f"blocks,{gap}size"]
+    for task in models[0]["scores"]:
+        heads.append("\n".join(textwrap.wrap(task, _NARROW_TASK)) if narrow else task)
+    # A blank before the wide columns sets their figures apart from the column before.
+    for number, head in enumerate(["model", *heads, " average", " recovery"]):
+        table.add_column(Text(head), justify="right" if number else "left", no_wrap=True)
+    for model in models:
+        name = model["name"]
+        cells = [
+            "\n".join(textwrap.wrap(name, _NARROW_NAME)) if narrow else name,
+            f"{model['blocks']},{gap}{count(model['parameters'])}",
+            *(f"{100 * score['value']:.1f}" for score in model["scores"].values()),
+            _interval(model["average"], gap),
+            " 100" if model["kind"] == "base" else _interval(model["recovery"], gap),
+        ]
+        # Text, not str: rich would read the brackets as markup.
+        table.add_row(*(Text(cell) for cell in cells), style=_STYLES[model["kind"]])
+    return table
+
+
+def count(number: int) -> str:
+    """A number of parameters in three digits: `987k`, `1.31M`, `8.03B`."""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            scaled = number / size
+            return f"{scaled:.{max(0, 2 - (scaled >= 10) - (scaled >= 100))}f}{letter}"
+    return str(number)
+
+
+def _interval(score: Mapping[str, float] | None, gap: str) -> str:
+    if score is None:
+        return f" not{gap}defined"
+    return f" {100 * score['value']:.1f}{gap}[{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
