@@ -19,6 +19,7 @@ from factory.dataset_files import column_names, read_rows, select_local
 from factory.errors import FactoryError
 from factory.seeds import stream
 from factory.stages import Frozen, Progress
+from factory.tasks import gsm8k
 from factory.tasks.document import Document
 from factory.tasks.suites import SUITES, Task, wanted
 
@@ -157,13 +158,23 @@ def _rendered(task: Task, files: Sequence[Path], preamble: str, where: str) -> l
     for index, row in enumerate(read_rows(files, task.columns, None)):
         try:
             document = task.document(row)
-            if not document.gold or not all(choice.strip() for choice in document.choices):
-                raise ValueError("a choice is empty or none is right")
+            _check(document, task)
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
             what = f"row {index} is no row of {task.task} ({error})"
             raise FactoryError(what, where=where, mend="Mend or remove the row") from error
         documents.append(replace(document, instruction=preamble) if preamble else document)
     return documents
+
+
+def _check(document: Document, task: Task) -> None:
+    """Refuses, as a ValueError, what renders but cannot be scored."""
+    if task.metric == "acc_norm" and min(map(len, document.choices)) < 2:
+        raise ValueError("a choice is empty, which has no log-probability per character")
+    # A label of -1 marks a row whose answer is kept secret, and would index the last choice.
+    if not document.gold or not all(0 <= index < len(document.choices) for index in document.gold):
+        raise ValueError("none of its choices is marked as right")
+    if task.metric == "exact_match" and gsm8k.final_number(document.choices[0]) is None:
+        raise ValueError("its answer does not end in `#### n`")
 
 
 def _load_model(folder: Path) -> PreTrainedModel:

@@ -54,12 +54,12 @@ def summary(report: Mapping[str, Any]) -> list[str]:
 
 
 def verdict(difference: Estimate) -> str:
-    """What an interval allows to say about a difference."""
-    if difference["low"] > 0:
+    """What an interval allows to say about a difference; an end that is printed as zero counts as zero."""
+    if round(difference["low"], 3) > 0:
         return "more: the interval lies above zero"
-    if difference["high"] < 0:
+    if round(difference["high"], 3) < 0:
         return "less: the interval lies below zero"
-    return "not told apart: the interval contains zero"
+    return "not told apart: the interval reaches zero"
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -97,7 +97,8 @@ def interval(estimate: Estimate) -> str:
 
 def points(difference: Estimate) -> str:
     """`+12.3 [+4.5, +19.8]`, in percentage points, with a true minus sign."""
-    value, low, high = (100 * difference[key] for key in ("value", "low", "high"))
+    # Rounded before it is printed, and without the sign that a rounded zero may keep.
+    value, low, high = (round(100 * difference[key], 1) + 0.0 for key in ("value", "low", "high"))
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "\N{MINUS SIGN}")
 
 

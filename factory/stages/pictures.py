@@ -54,7 +54,7 @@ def heatmap(path: Path, distances: Sequence[Sequence[float]], chosen: tuple[int,
                 text = f"{value:.2f}".removeprefix("0")
                 rgba: Any = image.to_rgba(value)
                 colour = _readable_on(rgba)
-                axes.text(start, n, text, ha="center", va="center", fontsize=10, color=colour)
+                axes.text(start, n, text, ha="center", va="center", fontsize=10, color=colour, zorder=6)
     start, stop = chosen
     corner = (start - 0.5, stop - start - 0.5)
     axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="white", linewidth=5))
@@ -133,8 +133,10 @@ def recovery(path: Path, models: Sequence[Mapping[str, Any]], confidence: float)
     axes.set_xlim(0, max(1.05, furthest + 0.03))
     axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [model["name"] for model in rows], fontsize=12)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_xlabel(f"recovery: average score / the base's, with {confidence:.0%} intervals", fontsize=12)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    axes.set_xlabel(
+        f"recovery: average score / the base's, with {100 * confidence:.0f} % intervals", fontsize=12
+    )
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

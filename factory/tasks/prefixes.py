@@ -50,7 +50,7 @@ class _RoomyLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.is_initialized:
+        if self.keys is None or self.values is None:
             return super().update(key_states, value_states, *args, **kwargs)
         before = self.get_seq_length()
         after = before + key_states.shape[-2]

@@ -105,19 +105,19 @@ def test_sharded_in_and_out(tmp_path: Path) -> None:
     assert same_logits_and_words(cut_in_memory(base, 2, 5), pruned)
 
 
-def test_mixed_dtypes_are_kept_bit_for_bit(tmp_path: Path) -> None:
+def test_mixed_dtypes_are_kept_bit_for_bit_and_aligned(tmp_path: Path) -> None:
     base = random_model(tmp_path / "base", "llama")
     weights = load_file(base / "model.safetensors")
-    weights["model.norm.weight"] = weights["model.norm.weight"].to(torch.float64) / 3
-    weights["model.layers.0.mlp.up_proj.weight"] = weights["model.layers.0.mlp.up_proj.weight"].to(
-        torch.float8_e4m3fn
-    )
+    weights["model.norm.weight"] = torch.arange(5, dtype=torch.float64) / 3
+    weights["model.layers.0.mlp.up_proj.weight"] = torch.arange(3).to(torch.float8_e4m3fn)
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
     checkpoint.drop_blocks(base, tmp_path / "pruned", 1, 2)
     with safe_open(tmp_path / "pruned" / "model.safetensors", "pt") as file:
         for name in ("model.norm.weight", "model.layers.0.mlp.up_proj.weight"):
             assert file.get_tensor(name).dtype == weights[name].dtype
             assert torch.equal(file.get_tensor(name).view(torch.uint8), weights[name].view(torch.uint8))
+    for tensor in checkpoint.stored_tensors(tmp_path / "pruned"):
+        assert tensor.offset % (tensor.size // tensor.count) == 0, tensor.name
 
 
 def test_tokenizer_template_generation_config_and_licence_come_along(

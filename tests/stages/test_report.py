@@ -245,7 +245,9 @@ def test_a_claim_is_no_wider_than_its_interval() -> None:
 
     assert verdict(0.01, 0.2).startswith("more")
     assert verdict(-0.2, -0.01).startswith("less")
-    assert "not told apart" in verdict(-0.01, 0.2)
+    assert verdict(-0.01, 0.2).startswith("not told apart")
+    assert verdict(0.0004, 0.2).startswith("not told apart"), "printed as +0.0"
+    assert report.pages.points({"value": -0.0004, "low": -0.0123, "high": 0.05}) == "+0.0 [−1.2, +5.0]"  # noqa: RUF001
 
 
 def test_a_base_without_a_score_has_no_recovery(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""The runner's shared prefixes and batches change nothing: it equals one plain forward pass a choice."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lighteval.tasks.requests import Doc
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
+
+from factory.tasks.runner import Runner
+
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def talker(tokenizer: Any) -> Any:
+    """A random model that does not repeat itself, as one with tied embeddings does."""
+    torch.manual_seed(2)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.5,
+        bos_token_id=None, eos_token_id=0, pad_token_id=1,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def plain(model: Any, tokenizer: Any, context: str, choice: str, longest: int) -> float:
+    """lm-evaluation-harness' log-probability: no batch, no cache, no padding."""
+    stripped = context.rstrip()
+    context, choice = stripped, context[len(stripped) :] + choice
+    whole = tokenizer.encode(context + choice)
+    target = whole[len(tokenizer.encode(context)) :]
+    read = whole[-(longest + 1) :][:-1]
+    with torch.inference_mode():
+        logprobs = model(torch.tensor([read])).logits[0].log_softmax(-1)
+    return float(sum(logprobs[len(read) - len(target) + i, token] for i, token in enumerate(target)))
+
+
+def documents() -> list[Doc]:
+    rng = random.Random(0)
+    words = lambda count: " ".join(rng.choice(["ape", "bee", "cow", "elk"]) for _ in range(count))  # noqa: E731
+    preamble = words(12)
+    docs = [
+        Doc(
+            f"{preamble}\n\nQ: {words(n)}\nA:",
+            [f" {words(1 + n % 3)}" for _ in range(2 + n % 3)],
+            0,
+            id=str(n),
+        )
+        for n in range(1, 8)
+    ]
+    docs.append(Doc(f"{preamble}\n\nletters:", [" A", " B", " C"], 0, id="letters"))
+    docs.append(Doc(f"{preamble}\n\nspaces at the end  ", ["x", "yz"], 0, id="spaces"))
+    for option in ("Ann", "Bernadette"):  # one question in two contexts
+        docs.append(Doc(f"{preamble}\n\nThey saw that {option}", [" had left."], 0, id="two contexts"))
+    return docs
+
+
+def check(model: Any, tokenizer: Any, docs: list[Doc], batch_size: int) -> None:
+    finished: list[int] = []
+    runner = Runner(model, tokenizer, batch_size, finished.append)
+    for doc, response in zip(docs, runner.loglikelihood(docs), strict=True):
+        expected = [plain(model, tokenizer, doc.query, choice, runner.max_length) for choice in doc.choices]
+        assert response.logprobs == pytest.approx(expected, abs=TOLERANCE), doc.id
+    assert sum(finished) == len({doc.id for doc in docs})
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+def test_log_probabilities_equal_a_plain_pass(model: Any, tokenizer: Any, batch_size: int) -> None:
+    check(model, tokenizer, documents(), batch_size)
+
+
+def test_documents_that_share_nothing(model: Any, tokenizer: Any) -> None:
+    docs = [Doc(f"{letter * 9} {letter}", [" one", " three"], 0) for letter in "abcdef"]
+    runner = Runner(model, tokenizer, 4)
+    for doc, response in zip(docs, runner.loglikelihood(docs), strict=True):
+        expected = [plain(model, tokenizer, doc.query, choice, 1024) for choice in doc.choices]
+        assert response.logprobs == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_too_long_prompts_are_cut_from_the_left(
+    model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.config, "max_position_embeddings", 40)
+    docs = [*documents(), Doc("short:", [" yes", " no"], 0, id="short")]
+    assert max(len(tokenizer.encode(doc.query)) for doc in docs) > 60
+    check(model, tokenizer, docs, 4)
+
+
+def test_a_sliding_window_sees_the_same_tokens(tokenizer: Any) -> None:
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, sliding_window=16,
+        initializer_range=0.2,
+    )  # fmt: skip
+    check(MistralForCausalLM(config).eval(), tokenizer, documents(), 4)
+
+
+def test_a_mark_that_begins_every_text_stands_once(tiny_model: Path, model: Any) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    marked = AutoTokenizer.from_pretrained(tiny_model)
+    marked.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|system|> $A", special_tokens=[("<|system|>", marked.convert_tokens_to_ids("<|system|>"))]
+    )
+    assert marked.encode("a")[0] == marked.convert_tokens_to_ids("<|system|>")
+    check(model, marked, documents(), 4)
+
+
+def one_by_one(model: Any, tokenizer: Any, doc: Doc, longest: int) -> str:
+    """Greedy generation by whole passes, without a cache."""
+    tokens = tokenizer.encode(doc.query)[-(longest - (doc.generation_size or 0)) :]
+    made: list[int] = []
+    stops = list(doc.stop_sequences or ())
+    with torch.inference_mode():
+        while len(made) < (doc.generation_size or 0):
+            made.append(int(model(torch.tensor([tokens + made])).logits[0, -1].argmax()))
+            text = tokenizer.decode(made, skip_special_tokens=True)
+            if made[-1] == tokenizer.eos_token_id or any(stop in text for stop in stops):
+                break
+    for stop in stops:
+        text = text.split(stop)[0]
+    return str(text)
+
+
+def test_generation_equals_plain_greedy_decoding(talker: Any, tokenizer: Any) -> None:
+    docs = [Doc(f"Q: {'bee ' * n}\nA:", [""], 0, generation_size=70, stop_sequences=[]) for n in range(1, 9)]
+    free = [one_by_one(talker, tokenizer, doc, 1024) for doc in docs]
+    # Stops taken from what the model says, so that rows end at different steps, and some do not.
+    stops = [free[0][5:8], free[3][20:23], free[5][40:44]]
+    for doc in docs:
+        doc.stop_sequences = stops
+    expected = [one_by_one(talker, tokenizer, doc, 1024) for doc in docs]
+    assert len({len(text) for text in expected}) > 3
+    for batch_size in (1, 3, 8):
+        found = Runner(talker, tokenizer, batch_size).greedy_until(docs)
+        assert [response.text[0] for response in found] == expected
+
+
+def test_generation_ends_at_the_models_end_token(
+    talker: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doc = Doc("Q: bee\nA:", [""], 0, generation_size=20)
+    free = Runner(talker, tokenizer, 1).greedy_until([doc])[0].output_tokens[0]
+    monkeypatch.setattr(talker.generation_config, "eos_token_id", [free[4], 0])
+    ended = Runner(talker, tokenizer, 1).greedy_until([doc])[0].output_tokens[0]
+    assert ended == free[: free.index(free[4]) + 1]
+
+
+def test_generation_cuts_the_prompt_so_that_the_answer_fits(
+    talker: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talker.config, "max_position_embeddings", 40)
+    doc = Doc(f"Q: {'bee elk ' * 20}\nA:", [""], 0, generation_size=16, stop_sequences=[])
+    (found,) = Runner(talker, tokenizer, 2).greedy_until([doc])
+    assert found.text == [one_by_one(talker, tokenizer, doc, 40)]

@@ -1,0 +1,48 @@
+"""Paired intervals: reproducible, and narrow where two models agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from factory.paired import Paired, TaskSamples
+
+
+def samples(*scores: float) -> TaskSamples:
+    return TaskSamples(range(len(scores)), ["task"] * len(scores), scores)
+
+
+RIGHT = tuple(float(x) for x in np.random.default_rng(0).random(80) < 0.6)
+MODELS = {
+    "base": {"one": samples(*RIGHT), "two": samples(*RIGHT)},
+    "same": {"one": samples(*RIGHT), "two": samples(*RIGHT)},
+    "half": {"one": samples(*(x / 2 for x in RIGHT)), "two": samples(*(x / 2 for x in RIGHT))},
+    "wrong": {"one": samples(*(1 - x for x in RIGHT)), "two": samples(*(1 - x for x in RIGHT))},
+}
+
+
+def test_what_two_models_share_cancels() -> None:
+    paired = Paired(MODELS, replicates=200, seed=0)
+    for model, recovery in (("same", 1.0), ("half", 0.5)):
+        found = paired.recovery(model, "base")
+        assert found is not None
+        assert (found.value, found.low, found.high) == pytest.approx((recovery, recovery, recovery))
+    assert paired.difference("same", "base").stderr == 0
+    apart = paired.difference("wrong", "base", "one")
+    assert apart.low < apart.value < apart.high
+    assert apart.n == 80
+
+
+def test_the_seed_decides_the_draws_and_tasks_have_their_own() -> None:
+    first, again, other = (Paired(MODELS, replicates=200, seed=seed) for seed in (1, 1, 2))
+    assert first.difference("wrong", "base") == again.difference("wrong", "base")
+    assert first.difference("wrong", "base") != other.difference("wrong", "base")
+    # The two tasks hold the same scores: only draws of their own tell their errors apart.
+    assert first.difference("wrong", "base", "one") != first.difference("wrong", "base", "two")
+
+
+def test_no_recovery_where_the_base_may_be_zero() -> None:
+    rarely = {"one": samples(*[0.0] * 79, 1.0)}
+    paired = Paired({"base": rarely, "other": rarely}, replicates=200, seed=0)
+    assert paired.recovery("other", "base") is None
+    assert paired.recovery_difference("other", "other", "base") is None
