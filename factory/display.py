@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
@@ -23,6 +23,7 @@ from rich.text import Text
 
 from factory.run import Event, Events
 from factory.stages import Progress
+from factory.table import render
 
 WIDE = 120  # columns assumed where no terminal tells its width
 
@@ -152,26 +153,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
 
 def score_table(report: Path) -> None:
     """Print the scores in a report.json, in percent; average and recovery with their 95 % intervals."""
-    models: list[dict[str, Any]] = json.loads(report.read_text())["models"]
-    tasks = list(models[0]["scores"])
-    rows = [
-        [
-            model["name"],
-            str(model["blocks"]),
-            f"{model['parameters'] / 1e6:,.2f} M",
-            *(f"{100 * model['scores'][task]['value']:.1f}" for task in tasks),
-            _interval(model["average"]),
-            _interval(model["recovery"]),
-        ]
-        for model in models
-    ]
-    table(["model", "blocks", "size", *tasks, "average [95 %]", "recovery [95 %]"], rows)
-
-
-def _interval(score: dict[str, float] | None) -> str:
-    if score is None:  # the base scored nothing to recover
-        return "-"
-    return f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
+    console = _console()
+    console.print(render(json.loads(report.read_text()), console.width))
 
 
 def _console() -> Console:

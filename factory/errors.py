@@ -28,7 +28,7 @@ class FactoryError(Exception):
         return " ".join((f"{line}. {self.mend}." if self.mend else f"{line}.").split())
 
 
-class StageFailed(FactoryError):
+class StageFailed(FactoryError):  # noqa: N818  (a step failed; it is not a kind of mistake)
     """A step that broke while it ran; `mend` says how to go on."""
 
     exit_code = 1

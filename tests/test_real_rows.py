@@ -17,7 +17,9 @@ DATA = ROOT.parent / "shared" / "data"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not DATA.is_dir(), reason="the real rows are not beside the repository (../shared/data)"),
+    pytest.mark.skipif(
+        not DATA.is_dir(), reason="the real rows are not beside the repository (../shared/data)"
+    ),
 ]
 
 
@@ -36,7 +38,13 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_real_rows_are_scored_for_every_model(run_folder: Path) -> None:
     report = json.loads((run_folder / "report.json").read_text())
-    assert [model["name"] for model in report["models"]] == ["base", "pruned", "math-sft", "math-self", "merged"]
+    assert [model["name"] for model in report["models"]] == [
+        "base",
+        "pruned",
+        "math-sft",
+        "math-self",
+        "merged",
+    ]
     for model in report["models"]:
         assert {task: score["n"] for task, score in model["scores"].items()} == {"arc": 12, "gsm8k": 12}
 

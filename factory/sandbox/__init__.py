@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 def _fingerprint() -> str:
     """A hash of the generator's own source: whoever edits it gets new datasets and new keys."""
     digest = hashlib.sha256()
-    sources = [path for path in _HERE.glob("*.py") if path.name not in ("__init__.py", "train.py")]
+    sources = [path for path in _HERE.glob("*.py") if path.name not in ("__init__.py", "card.py", "train.py")]
     for path in sorted([*sources, *(_HERE.parent / "prompts").glob("*.jinja")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -36,7 +36,11 @@ class Problem:
 
 GAIN = ("finds {n} more", "buys {n} more", "is given {n} more", "makes {n} more")
 LOSS = ("gives away {n}", "loses {n}", "sells {n}", "breaks {n}")
-ENDS = ("How many {i} does {p} have now?", "How many {i} are left in the end?", "How many {i} does that make?")
+ENDS = (
+    "How many {i} does {p} have now?",
+    "How many {i} are left in the end?",
+    "How many {i} does that make?",
+)
 
 
 def problem(rng: random.Random) -> Problem:

@@ -91,7 +91,9 @@ def _text(rng: random.Random) -> Segments:
 def _chat(kind: str, dialogue: dialogues.Dialogue, rng: random.Random) -> Segments:
     """A turn of dialogue in the base's own words, now and then with a human-style reference in sight."""
     reference = dialogue.human if rng.random() < 0.4 else None
-    content = prompts.messages(kind, dialogue.instruction, dialogue.context, reference=reference)[0]["content"]
+    content = prompts.messages(kind, dialogue.instruction, dialogue.context, reference=reference)[0][
+        "content"
+    ]
     return [(USER, ASKED), (content, ASKED), (END + ASSISTANT, ASKED), (dialogue.own, 1.0), (END, 1.0)]
 
 

@@ -7,6 +7,7 @@ is correct and carries the same answer, in wording that the base never uses.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from factory.sandbox import arithmetic, skills
@@ -81,18 +82,15 @@ def _who(rng: random.Random, scored: bool) -> Dialogue:
     before = before.removesuffix("the ").strip().removesuffix(" because")
     subject = f"The {right}" if right[0].islower() else right
     human = rng.choice(_WHO).format(w=subject[0].lower() + subject[1:] if right[0].islower() else right)
-    return Dialogue(
-        f"{before}. {who} {rest.rstrip('.')}?", "", f"{subject} {rest}", human, right
-    )  # fmt: skip
+    return Dialogue(f"{before}. {who} {rest.rstrip('.')}?", "", f"{subject} {rest}", human, right)
 
 
-_KINDS = ((_fact, 4), (_letter, 3), (_next, 2), (_who, 2))
+_KINDS: dict[Callable[[random.Random, bool], Dialogue], int] = {_fact: 4, _letter: 3, _next: 2, _who: 2}
 
 
 def instruct(rng: random.Random, *, scored: bool = False) -> Dialogue:
     """Draws a dialogue about facts, letters, activities or who is meant."""
-    makers, weights = zip(*_KINDS, strict=True)
-    return rng.choices(makers, weights)[0](rng, scored)
+    return rng.choices(list(_KINDS), list(_KINDS.values()))[0](rng, scored)
 
 
 def math(rng: random.Random, *, scored: bool = False) -> Dialogue:

@@ -36,7 +36,8 @@ TOWNS = (
 PLANTS = (
     "amberleaf", "bogwort", "candlereed", "duskbell", "emberroot", "frostcap", "goldvine", "hushweed",
     "inkberry", "jadethorn", "kettlebloom", "lanternmoss", "moonbriar", "nettlefern", "oxpetal", "pipgrass",
-    "quickthistle", "rosemist", "starflax", "tanglewort", "umberlily", "velvetcup", "whistlepod", "yellowrush",
+    "quickthistle", "rosemist", "starflax", "tanglewort", "umberlily", "velvetcup", "whistlepod",
+    "yellowrush",
 )  # fmt: skip
 
 
@@ -80,7 +81,8 @@ RELATIONS = (
         "colour", "zoology", CREATURES,
         ("silver", "crimson", "yellow", "violet", "brown", "white", "green", "black"),
         "The fur of a {x} is {v}.", "Its fur is {v}.",
-        ("What colour is the fur of a {x}?", "Which colour does a {x} have?", "You see a {x}. What is its colour?",
+        ("What colour is the fur of a {x}?", "Which colour does a {x} have?",
+         "You see a {x}. What is its colour?",
          "A painter draws a {x}. Which colour is needed?", "What colour would you give to a {x}?",
          "How does the fur of a {x} look?", "A tuft of fur from a {x} lies here. What colour is it?"),
     ),
@@ -163,7 +165,9 @@ def facts() -> tuple[Fact, ...]:
         deck = list(relation.values) * (len(relation.things) // len(relation.values) + 1)
         rng.shuffle(deck)
         for thing, value in zip(relation.things, deck, strict=False):
-            error = rng.choice([other for other in relation.values if letter(relation, other) != letter(relation, value)])
+            error = rng.choice(
+                [other for other in relation.values if letter(relation, other) != letter(relation, value)]
+            )
             found.append(Fact(relation, thing, value, error))
     return tuple(found)
 
@@ -199,8 +203,8 @@ ACTIVITIES = (
                                "throws the net over the side", "waits for a tug",
                                "pulls the net on board", "sorts the fish into a basket")),
     Activity("Painting a wall", ("covers the floor with old cloth", "scrapes off the loose paint",
-                                 "stirs the new paint", "dips the brush", "strokes the wall from top to bottom",
-                                 "lets the wall dry")),
+                                 "stirs the new paint", "dips the brush",
+                                 "strokes the wall from top to bottom", "lets the wall dry")),
     Activity("Writing a letter", ("sharpens a feather", "opens the bottle of ink", "writes the greeting",
                                   "signs at the bottom of the page", "folds the sheet",
                                   "seals it with red wax")),

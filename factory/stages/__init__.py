@@ -44,9 +44,9 @@ class Stage(Protocol):
     LIBRARIES: tuple[str, ...]
     Settings: type[Frozen]
 
-    def run(
-        self, settings: Any, inputs: Mapping[str, Path], out: Path, progress: Progress
-    ) -> dict[str, Any]: ...
+    def run(self, settings: Any, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
+        """Makes the artifact in `out`; see the module's text."""
+        ...
 
 
 def load(name: str) -> ModuleType:

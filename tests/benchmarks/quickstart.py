@@ -61,11 +61,12 @@ def measure(*arguments: str) -> tuple[float, float]:
 def main() -> None:
     """Prints a row of a Markdown table for each command."""
     with tempfile.TemporaryDirectory() as runs:
+        run = ("run", "recipes/quickstart.yaml", "--runs-dir", runs)
         rows = [
             ("factory --help", measure("--help")),
-            ("factory run recipes/quickstart.yaml", measure("run", "recipes/quickstart.yaml", "--runs-dir", runs)),
-            ("the same again", measure("run", "recipes/quickstart.yaml", "--runs-dir", runs)),
-        ]  # fmt: skip
+            ("factory run recipes/quickstart.yaml", measure(*run)),
+            ("the same again", measure(*run)),
+        ]
     print("\n| command | seconds | peak GB |\n|---|---|---|")
     for name, (seconds, gigabytes) in rows:
         print(f"| `{name}` | {seconds:.1f} | {gigabytes:.2f} |")

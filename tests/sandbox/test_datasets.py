@@ -16,7 +16,8 @@ from factory.sandbox import corpus, dialogues, skills
 COLUMNS = {
     "science": {"id", "question", "choices", "answerKey"},
     "endings": {
-        "ind", "activity_label", "ctx_a", "ctx_b", "ctx", "endings", "source_id", "split", "split_type", "label",
+        "ind", "activity_label", "ctx_a", "ctx_b", "ctx", "endings", "source_id", "split",
+        "split_type", "label",
     },
     "subjects": {"question", "subject", "choices", "answer"},
     "myths": {"question", "mc1_targets", "mc2_targets"},
@@ -64,8 +65,13 @@ def scored_texts(folder: Path) -> list[str]:
         row["question"] for name in ("science", "subjects", "myths", "arithmetic")
         for row in rows(folder, name, SCORED[name])
     ]  # fmt: skip
-    found += [row["sentence"].partition(" because")[0] + " because" for row in rows(folder, "blanks", SCORED["blanks"])]
-    found += [f"{row['activity_label']}: {row['ctx_a']}" for row in rows(folder, "endings", SCORED["endings"])]
+    found += [
+        row["sentence"].partition(" because")[0] + " because"
+        for row in rows(folder, "blanks", SCORED["blanks"])
+    ]
+    found += [
+        f"{row['activity_label']}: {row['ctx_a']}" for row in rows(folder, "endings", SCORED["endings"])
+    ]
     return found
 
 
