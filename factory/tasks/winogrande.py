@@ -16,8 +16,14 @@ from factory.tasks.document import Document
 
 
 def document(row: Mapping[str, Any]) -> Document:
-    """Renders a row with the columns sentence (with one `_`), option1, option2, answer (`1` or `2`)."""
-    prefix, _, rest = row["sentence"].partition("_")
+    """Renders a row with the columns sentence (with one `_`), option1, option2, answer (`1` or `2`).
+
+    Raises:
+        ValueError: the sentence has no blank, or the answer is not a number.
+    """
+    prefix, blank, rest = row["sentence"].partition("_")
+    if not blank:
+        raise ValueError("the sentence has no blank `_`")
     contexts = (prefix + row["option1"], prefix + row["option2"])
     continuation = f" {rest.strip()}"
     gold = int(row["answer"]) - 1

@@ -129,8 +129,8 @@ def test_a_mark_that_begins_every_text_stands_once(tiny_model: Path, model: Any)
     check(model, marked, documents(), 4)
 
 
-def one_by_one(model: Any, tokenizer: Any, doc: Doc, longest: int) -> str:
-    """Greedy generation by whole passes, without a cache."""
+def one_by_one(model: Any, tokenizer: Any, doc: Doc, longest: int) -> tuple[str, list[int]]:
+    """Text and tokens of greedy generation by whole passes, without a cache."""
     tokens = tokenizer.encode(doc.query)[-(longest - (doc.generation_size or 0)) :]
     made: list[int] = []
     stops = list(doc.stop_sequences or ())
@@ -142,21 +142,22 @@ def one_by_one(model: Any, tokenizer: Any, doc: Doc, longest: int) -> str:
                 break
     for stop in stops:
         text = text.split(stop)[0]
-    return str(text)
+    return str(text), made
 
 
 def test_generation_equals_plain_greedy_decoding(talker: Any, tokenizer: Any) -> None:
     docs = [Doc(f"Q: {'bee ' * n}\nA:", [""], 0, generation_size=70, stop_sequences=[]) for n in range(1, 9)]
-    free = [one_by_one(talker, tokenizer, doc, 1024) for doc in docs]
+    free = [one_by_one(talker, tokenizer, doc, 1024)[0] for doc in docs]
     # Stops taken from what the model says, so that rows end at different steps, and some do not.
     stops = [free[0][5:8], free[3][20:23], free[5][40:44]]
     for doc in docs:
         doc.stop_sequences = stops
     expected = [one_by_one(talker, tokenizer, doc, 1024) for doc in docs]
-    assert len({len(text) for text in expected}) > 3
+    assert len({len(text) for text, _ in expected}) > 3
     for batch_size in (1, 3, 8):
         found = Runner(talker, tokenizer, batch_size).greedy_until(docs)
-        assert [response.text[0] for response in found] == expected
+        # The tokens too: they show that a row ends at its stop and is not merely cut there afterwards.
+        assert [(response.text[0], response.output_tokens[0]) for response in found] == expected
 
 
 def test_generation_ends_at_the_models_end_token(
@@ -175,4 +176,4 @@ def test_generation_cuts_the_prompt_so_that_the_answer_fits(
     monkeypatch.setattr(talker.config, "max_position_embeddings", 40)
     doc = Doc(f"Q: {'bee elk ' * 20}\nA:", [""], 0, generation_size=16, stop_sequences=[])
     (found,) = Runner(talker, tokenizer, 2).greedy_until([doc])
-    assert found.text == [one_by_one(talker, tokenizer, doc, 40)]
+    assert found.text == [one_by_one(talker, tokenizer, doc, 40)[0]]
