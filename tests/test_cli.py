@@ -210,14 +210,19 @@ def test_show_prints_the_scores_and_where_the_pictures_are(
         "name": "math-self", "kind": "trained", "blocks": 10, "parameters": 1_100_000,
         "scores": {"arc": score(0.5), "gsm8k": score(0.25)}, "average": score(0.375), "recovery": score(0.91),
     }  # fmt: skip
+    report = {
+        "recipe": "r", "suite": "s", "confidence": 0.95, "models": [model],
+        "prune": {"sentence": "blocks 4..5, 0-based, of 12"},
+    }  # fmt: skip
     (done / "r" / "report.json").unlink(missing_ok=True)
-    (done / "r" / "report.json").write_text(json.dumps({"models": [model]}))
+    (done / "r" / "report.json").write_text(json.dumps(report))
     (done / "r" / "heatmap.png").unlink(missing_ok=True)
     (done / "r" / "heatmap.png").write_bytes(b"")
     assert call(["show", "r"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert " ".join(lines[0].split()) == "model blocks size arc gsm8k average [95 %] recovery [95 %]"
-    assert " ".join(lines[1].split()) == "math-self 10 1.10 M 50.0 25.0 37.5 [35.5, 39.5] 91.0 [89.0, 93.0]"
+    assert lines[0].strip() == "r: blocks 4..5, 0-based, of 12, removed"
+    assert " ".join(lines[1].split()) == "model blocks, size arc gsm8k average recovery"
+    assert " ".join(lines[3].split()) == "math-self 10, 1.10M 50.0 25.0 37.5 [35.5, 39.5] 91.0 [89.0, 93.0]"
     assert lines[-1] == "runs/r/heatmap.png"
     assert call(["show", "r", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["models"][0]["name"] == "math-self"
