@@ -1,4 +1,4 @@
-"""The quickstart in small: a stock folder for every variant, nothing to do the second time, one edit redone."""
+"""The quickstart in small: a stock folder for every variant, nothing to do again, one edit redone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from test_kill import SMALL
 
 ROOT = Path(__file__).parents[1]

@@ -16,8 +16,9 @@ workarounds, each with its cause:
    every probability underflows. mc2 is a ratio, so all log-probabilities are first shifted by the
    largest. (lighteval/metrics/harness_compatibility/truthful_qa.py, metrics_sample.py)
 
-`TransformersModel` keeps its answers in a cache keyed by the model's name and not its weights; our
-runner.py has no cache.
+lighteval's own `TransformersModel` is not used: it keeps its answers in a cache keyed by the model's name
+and not its weights, wraps prompts in the chat template whenever the tokenizer has one, and cuts too long
+prompts otherwise than v1. With the template off and prompts that fit, runner.py gives the same answers.
 """
 
 from __future__ import annotations

@@ -8,10 +8,12 @@ on the human-style responses with the quickstart's own training settings.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
 from factory import sandbox
+from factory.data import DataSpec
 from factory.plan import make_plan
 from factory.recipe import load_recipe
 from factory.stages import regenerate, train
@@ -23,23 +25,25 @@ def _quiet(done: int, total: int, unit: str, note: str = "") -> None:
     """The stages want someone to tell their progress."""
 
 
-def right(model: Path, data: Path, spec: object, out: Path) -> float:
+def right(model: Path, data: Path, spec: DataSpec, out: Path) -> float:
     """Share of the test rows whose answer is right, asked without the reference."""
     out.mkdir(parents=True)
     asked = spec.model_copy(update={"split": "test", "rows": None})
-    settings = regenerate.Settings(data=asked, sees="question", max_new_tokens=96)
+    settings = regenerate.Settings(data=asked, sees="question", max_new_tokens=256)
     facts = regenerate.run(settings, {"base": model, "data": data}, out, _quiet)
+    print(spec.name, facts["reasons"])
     return facts["kept_regenerated"] / facts["rows"]
 
 
 def main() -> None:
-    """Prints a Markdown table."""
+    """Prints a Markdown table; arguments are names of training sets, by default both."""
+    names = sys.argv[1:] or ["math", "instruct"]
     plan = make_plan(load_recipe(ROOT / "recipes" / "quickstart.yaml", []))
     template = plan.step("train/math-sft").settings
     base = sandbox.model_folder()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("math", "instruct"):
+        for name in names:
             work = Path(folder) / name
             sandbox.write_dataset(name, work / "data")
             spec = plan.step(f"regenerate/{name}").settings.data
