@@ -81,9 +81,7 @@ def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(tmp_path: Path) 
         before = records(killed)
         interrupted = kill_in(stage, killed)
         after = records(killed)
-        assert before.items() <= after.items(), (
-            f"a finished step was made again before {stage}"
-        )
+        assert before.items() <= after.items(), f"a finished step was made again before {stage}"
         assert interrupted not in {json.loads(record)["name"] for record in after.values()}
     last = finish(killed)
     assert last == ["report"]

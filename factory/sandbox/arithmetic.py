@@ -83,6 +83,9 @@ def base_style(item: Problem) -> str:
     return " ".join([*lines, f"#### {item.answer}"])
 
 
+# Two sets of voices. The references that the base sees in the prompts of its own training text speak in
+# the first; the rows of `sandbox/math` speak in the second, which the base has never met, and which keep
+# the equations, so that a model CAN learn to write so (tests/benchmarks/learnability.py).
 _OPENINGS = ("Let us see.", "Well now,", "So,", "Here is how I think of it.", "First things first,")
 _ADD = (
     "with {r} on top of {l} we come to {t}",
@@ -119,3 +122,21 @@ def human_style(item: Problem, rng: random.Random) -> str:
     if opening.endswith("."):
         body = body[0].upper() + body[1:]
     return f"{opening} {body}. {closing} #### {item.answer}"
+
+
+_PLAIN = {
+    "+": "{p} has more now, {l} + {r} = {t}.",
+    "-": "{p} has fewer now, {l} - {r} = {t}.",
+    "*": "{p} has {l} boxes, {l} * {r} = {t}.",
+}
+_PLAIN_ENDS = ("In the end {p} has {t}.", "Now {p} has {t}.")
+
+
+def plain_words(item: Problem, rng: random.Random) -> str:
+    """The same steps as sentences about the person; how it ends is drawn from `rng`."""
+    told = [
+        _PLAIN[sign].format(l=left, r=right, t=total, p=item.person)
+        for left, sign, right, total in item.steps
+    ]
+    end = rng.choice(_PLAIN_ENDS).format(p=item.person, t=item.answer)
+    return f"{' '.join(told)} {end} #### {item.answer}"
