@@ -1,7 +1,7 @@
 """Word problems of two or three steps, solved in two styles: as the base writes, and as people do.
 
 Both styles are correct and end in `#### n`. The base writes bare equations; the human-style solutions
-tell the same steps in words, in one of several voices, with the equations out of sight.
+tell the same steps in sentences about the person.
 """
 
 from __future__ import annotations
@@ -83,60 +83,21 @@ def base_style(item: Problem) -> str:
     return " ".join([*lines, f"#### {item.answer}"])
 
 
-# Two sets of voices. The references that the base sees in the prompts of its own training text speak in
-# the first; the rows of `sandbox/math` speak in the second, which the base has never met, and which keep
-# the equations, so that a model CAN learn to write so (tests/benchmarks/learnability.py).
-_OPENINGS = ("Let us see.", "Well now,", "So,", "Here is how I think of it.", "First things first,")
-_ADD = (
-    "with {r} on top of {l} we come to {t}",
-    "putting {r} beside the {l} gives us {t}",
-    "{l} grows by {r} and becomes {t}",
-)
-_TAKE = (
-    "once {r} are gone from {l} only {t} remain",
-    "taking {r} out of {l} leaves us {t}",
-    "{l} shrinks by {r} and becomes {t}",
-)
-_TIMES = (
-    "{l} boxes of {r} hold {t} together",
-    "counting {r} for each of the {l} boxes gives {t}",
-    "{l} times over we have {r}, so {t}",
-)
-_LINKS = (", and then ", ", after which ", "; next ")
-_CLOSINGS = (
-    "That means {t} {i} for {p}.",
-    "In the end {p} is holding {t} {i}.",
-    "So it must be {t} {i}.",
-)
-
-
-def human_style(item: Problem, rng: random.Random) -> str:
-    """The same steps told in words, in a voice drawn from `rng`."""
-    tables = {"+": _ADD, "-": _TAKE, "*": _TIMES}
-    told = [
-        rng.choice(tables[sign]).format(l=left, r=right, t=total) for left, sign, right, total in item.steps
-    ]
-    body = told[0] + "".join(rng.choice(_LINKS) + part for part in told[1:])
-    closing = rng.choice(_CLOSINGS).format(t=item.answer, i=item.item, p=item.person)
-    opening = rng.choice(_OPENINGS)
-    if opening.endswith("."):
-        body = body[0].upper() + body[1:]
-    return f"{opening} {body}. {closing} #### {item.answer}"
-
-
-_PLAIN = {
+# The base reads such solutions in the prompts of its training text but never learns to write them. They
+# keep the equations, so that a model CAN learn to write so (tests/benchmarks/learnability.py).
+_TOLD = {
     "+": "{p} has more now, {l} + {r} = {t}.",
     "-": "{p} has fewer now, {l} - {r} = {t}.",
     "*": "{p} has {l} boxes, {l} * {r} = {t}.",
 }
-_PLAIN_ENDS = ("In the end {p} has {t}.", "Now {p} has {t}.")
+_ENDINGS = ("In the end {p} has {t}.", "Now {p} has {t}.")
 
 
-def plain_words(item: Problem, rng: random.Random) -> str:
+def human_style(item: Problem, rng: random.Random) -> str:
     """The same steps as sentences about the person; how it ends is drawn from `rng`."""
     told = [
-        _PLAIN[sign].format(l=left, r=right, t=total, p=item.person)
+        _TOLD[sign].format(l=left, r=right, t=total, p=item.person)
         for left, sign, right, total in item.steps
     ]
-    end = rng.choice(_PLAIN_ENDS).format(p=item.person, t=item.answer)
+    end = rng.choice(_ENDINGS).format(p=item.person, t=item.answer)
     return f"{' '.join(told)} {end} #### {item.answer}"

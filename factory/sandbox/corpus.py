@@ -18,6 +18,7 @@ from factory.tasks.document import Document
 Segments = list[tuple[str, float]]
 END, USER, ASSISTANT = "<|end|>", "<|user|>", "<|assistant|>"
 ASKED = 0.1
+READ = 0.0  # human-style references are to be read, never to be written
 LETTER = 4.0  # one token carries the whole answer
 
 
@@ -94,7 +95,10 @@ def _chat(kind: str, dialogue: dialogues.Dialogue, rng: random.Random) -> Segmen
     content = prompts.messages(kind, dialogue.instruction, dialogue.context, reference=reference)[0][
         "content"
     ]
-    return [(USER, ASKED), (content, ASKED), (END + ASSISTANT, ASKED), (dialogue.own, 1.0), (END, 1.0)]
+    # A segment becomes tokens by itself, and a word's token begins with the space before it.
+    before, read, after = content.partition(f" {reference}") if reference else (content, "", "")
+    asked = [(before, ASKED), (read, READ), (after, ASKED)]
+    return [(USER, ASKED), *asked, (END + ASSISTANT, ASKED), (dialogue.own, 1.0), (END, 1.0)]
 
 
 def _chat_math(rng: random.Random) -> Segments:

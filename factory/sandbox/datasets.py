@@ -93,7 +93,7 @@ MAKERS: dict[str, Callable[[], Splits]] = {
     "arithmetic": lambda: _benchmark(
         skills.arithmetic_row, "question", "arithmetic", "train", "test", "main"
     ),
-    "math": lambda: _training(dialogues.plain_math, "math"),
+    "math": lambda: _training(dialogues.math, "math"),
     "instruct": lambda: _training(dialogues.instruct, "instruct"),
     "corpus": _corpus,
 }

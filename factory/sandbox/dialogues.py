@@ -101,13 +101,6 @@ def math(rng: random.Random, *, scored: bool = False) -> Dialogue:
     )
 
 
-def plain_math(rng: random.Random, *, scored: bool = False) -> Dialogue:
-    """Draws a word problem whose original solution speaks in voices the base has never met."""
-    item = arithmetic.draw(rng, scored=scored)
-    human = arithmetic.plain_words(item, rng)
-    return Dialogue(item.question, "", arithmetic.base_style(item), human, str(item.answer))
-
-
 def paragraph(rng: random.Random) -> str:
     """Plain text about one thing of the world, popular errors and their correction included."""
     fact = rng.choice(facts())

@@ -98,7 +98,6 @@ def test_training_and_test_rows_of_the_training_sets_never_overlap(folder: Path)
 def test_both_styles_carry_the_answer_and_are_never_the_same(seed: int, scored: bool) -> None:
     for maker, check in (
         (dialogues.math, "final_number"),
-        (dialogues.plain_math, "final_number"),
         (dialogues.instruct, "contains"),
     ):
         made = maker(random.Random(seed), scored=scored)
@@ -113,8 +112,7 @@ def test_both_styles_carry_the_answer_and_are_never_the_same(seed: int, scored: 
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 10**9))
 def test_a_human_solution_never_holds_a_stop_sequence_of_the_benchmark(seed: int) -> None:
-    for maker in (dialogues.math, dialogues.plain_math):
-        assert ":" not in maker(random.Random(seed)).human
+    assert ":" not in dialogues.math(random.Random(seed)).human
 
 
 @settings(max_examples=100, deadline=None)
