@@ -152,8 +152,11 @@ def plan(
 @app.command()
 def validate(recipe: RecipeFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Check a recipe, its models and its datasets, without running it."""
-    steps = len(_plan(recipe, overrides).steps)
-    print(json.dumps({"valid": True, "steps": steps}) if as_json else f"{recipe} is valid: {steps} steps")
+    plan = _plan(recipe, overrides)
+    if as_json:
+        print(json.dumps({"valid": True, "steps": len(plan.steps), "parameters": dict(plan.parameters)}))
+    else:
+        print(f"{recipe} is valid: {len(plan.steps)} steps{_sizes(plan)}")
 
 
 @app.command()
@@ -178,23 +181,23 @@ def status(
         rows = [[name, state, "" if took is None else display.duration(took)] for name, state, took in steps]
         display.table(["step", "state", "time"], rows, left=2)
         return
-    pages = [page for folder in find_runs(runs_dir) if (page := folder.read())]
-    runs = [
-        {
-            "name": page.name,
-            "done": sum(step.done for step in page.steps),
-            "steps": len(page.steps),
-            "started": page.started,
-            "finished": page.finished,
-        }
-        for page in pages
-    ]
+    runs: list[dict[str, Any]] = []
+    for folder in find_runs(runs_dir):
+        try:
+            page, store = folder.read(), folder.store
+        except FactoryError as error:  # the others can still be listed
+            print(f"warning: {error}", file=sys.stderr)
+            continue
+        if page is not None:
+            done = sum(store.has(step.stage, step.key) for step in page.steps)
+            told = {"name": page.name, "done": done, "steps": len(page.steps)}
+            runs.append({**told, "started": page.started, "finished": page.finished})
     if as_json:
         print(json.dumps({"runs": runs}))
     elif not runs:
         print(f"no runs in {runs_dir}")
     else:
-        rows = [[str(value or "") for value in line.values()] for line in runs]
+        rows = [["" if value is None else str(value) for value in line.values()] for line in runs]
         display.table(list(runs[0]), rows)
 
 
@@ -266,12 +269,21 @@ def _print_plan(plan: Plan, steps: Sequence[Step], store: Store, as_json: bool) 
             }
             for step, state in zip(steps, states, strict=True)
         ]
-        print(json.dumps({"name": plan.recipe.name, "steps": lines}))
+        told = {"name": plan.recipe.name, "parameters": dict(plan.parameters), "steps": lines}
+        print(json.dumps(told))
         return
     pairs = zip(steps, states, strict=True)
     rows = [[step.name, step.key, state, _some(sorted(needs(step)))] for step, state in pairs]
     display.table(["step", "key", "state", "needs"], rows, left=4)
-    print(f"{len(steps)} steps, {states.count('done')} done")
+    print(f"{len(steps)} steps, {states.count('done')} done{_sizes(plan)}")
+
+
+def _sizes(plan: Plan) -> str:
+    """What pruning makes of the base, in parameters, where its weights are at hand."""
+    if not plan.parameters:
+        return ""
+    base, pruned = plan.parameters["base"], plan.parameters["pruned"]
+    return f"; {base:,} parameters become {pruned:,} ({pruned / base:.0%})"
 
 
 def _some(names: Sequence[str]) -> str:

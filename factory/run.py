@@ -29,7 +29,7 @@ from factory.run_folder import RunFolder, RunPage, StepLine
 from factory.sources import materialise
 from factory.store import Lock, Store, disk_full
 
-RESUME = "Run the same command again to resume"
+RESUME = "Its end says why; once that is mended, run the same command again: finished steps are kept"
 SMALL_MODEL = 20_000_000  # parameters; below it, on a busy machine, one thread is 8 to 25 times faster
 
 
@@ -120,7 +120,8 @@ def run(
         if child.is_disk_full(error):
             raise disk_full(store.root) from error
         where = str(error.filename or folder.path)
-        raise FactoryError(error.strerror or str(error), where=where, mend=RESUME) from error
+        mend = "See that it is a folder or file that you may write, or choose another --runs-dir"
+        raise FactoryError(error.strerror or str(error), where=where, mend=mend) from error
     finally:
         folder.lock.release()
 
@@ -314,7 +315,10 @@ class _Run:
 
     def _page_is_current(self) -> bool:
         """Whether run.json says all there is to say, so that a run that makes nothing writes nothing."""
-        old, new = self.folder.read(), self._page(finished=None)
+        try:
+            old, new = self.folder.read(), self._page(finished=None)
+        except FactoryError:  # damaged: to be written anew
+            return False
         return bool(old and old.finished and (old.recipe, old.steps) == (new.recipe, new.steps))
 
 

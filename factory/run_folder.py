@@ -60,7 +60,7 @@ class RunFolder:
     def __init__(self, runs_dir: Path, name: str, store: Store) -> None:
         self.path = runs_dir / name
         self.lock = Lock(self.path / ".lock")
-        self._store = store
+        self.store = store
         if self.path.absolute() == store.root:
             mend = "That folder holds the artifacts: choose another name"
             raise FactoryError(f'a recipe cannot be named "{name}"', mend=mend)
@@ -83,14 +83,14 @@ class RunFolder:
 
     def link(self, step: Step) -> None:
         """Give a step's artifact its human names, if it is there."""
-        if self._store.has(step.stage, step.key):
+        if self.store.has(step.stage, step.key):
             for link, target in self._links(step).items():
                 point(link, target)
 
     def clear(self, steps: Iterable[Step]) -> None:
         """Take away links left by an earlier form of the recipe: they would pass for this one's results."""
         wanted = {link: target for step in steps for link, target in self._links(step).items()}
-        store = self._store.root.resolve()
+        store = self.store.root.resolve()
         for link in [*self.path.glob("*"), *self.path.glob("*/*")]:
             if link.is_symlink() and link.resolve().is_relative_to(store):
                 target = wanted.get(link)
@@ -102,14 +102,23 @@ class RunFolder:
         write_atomically(self.path / RUN, page.model_dump_json(indent=2) + "\n")
 
     def read(self) -> RunPage | None:
-        """run.json, or None where there is none that can be read."""
+        """run.json, or None where there is none.
+
+        Raises:
+            FactoryError: it is there, but cannot be read.
+        """
+        path = self.path / RUN
         try:
-            return RunPage.model_validate_json((self.path / RUN).read_text())
-        except (OSError, ValidationError):
+            return RunPage.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
             return None
+        except (OSError, ValidationError) as error:
+            said = error.strerror if isinstance(error, OSError) else "it is damaged, or of another version"
+            mend = "Run the recipe again to write it anew: finished steps are kept"
+            raise FactoryError(f"cannot read {RUN}: {said}", where=str(path), mend=mend) from None
 
     def _links(self, step: Step) -> dict[Path, Path]:
-        place = self._store.folder(step.stage, step.key)
+        place = self.store.folder(step.stage, step.key)
         name = step.name.rpartition("/")[2]
         return {self.path / link.format(name): place / path for link, path in LINKS.get(step.stage, ())}
 

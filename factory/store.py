@@ -22,7 +22,8 @@ from factory.child import is_disk_full
 from factory.errors import FactoryError
 
 RECORD = "record.json"
-State = Literal["done", "running", "partial", "missing"]
+FILES = "files"  # in a record: every other file of the artifact, by its path, with its size in bytes
+State = Literal["done", "running", "partial", "damaged", "missing"]
 
 
 class Lock:
@@ -112,8 +113,13 @@ class Store:
         return self.root / stage / f".{key}.partial"
 
     def has(self, stage: str, key: str) -> bool:
-        """Whether the artifact is there, whole."""
-        return (self.folder(stage, key) / RECORD).is_file()
+        """Whether the artifact is there, whole: its record can be read and no file is gone or cut."""
+        folder = self.folder(stage, key)
+        try:
+            files = json.loads((folder / RECORD).read_text())[FILES]
+            return all((folder / name).stat().st_size == size for name, size in files.items())
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # whatever befell the record
+            return False
 
     def record(self, stage: str, key: str) -> dict[str, Any]:
         """What is known about an artifact that is there."""
@@ -121,12 +127,15 @@ class Store:
         return record
 
     def state(self, stage: str, key: str) -> State:
-        """`running`: some process works on it now; `partial`: interrupted, to be resumed."""
+        """`running`: some process works on it now; `partial`: interrupted, to be resumed; `damaged`:
+        somebody took away or changed a part of it, so that the next run makes it again."""
         if self.has(stage, key):
             return "done"
         if self._lock(stage, key).is_held():
             return "running"
-        return "partial" if self.partial(stage, key).is_dir() else "missing"
+        if self.partial(stage, key).is_dir():
+            return "partial"
+        return "damaged" if self.folder(stage, key).exists() else "missing"
 
     @contextlib.contextmanager
     def claim(
@@ -161,9 +170,10 @@ class Store:
     def commit(self, stage: str, key: str, record: Mapping[str, Any]) -> Path:
         """Turn the partial folder into the artifact. Needs the lock."""
         partial, place = self.partial(stage, key), self.folder(stage, key)
-        (partial / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        whole = {**record, FILES: _sizes(partial)}
+        (partial / RECORD).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
         _sync_tree(partial)
-        if place.exists():  # no record in it, or we would not be here: somebody emptied it by hand
+        if place.exists():  # damaged, or we would not be here
             shutil.rmtree(place)
         partial.rename(place)
         _sync(place.parent)
@@ -226,6 +236,11 @@ def point(link: Path, target: Path) -> None:
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(goal)
     fresh.replace(link)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(paths)}
 
 
 def _sync_tree(folder: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_dry_run_shows_the_chosen_steps_and_writes_nothing(
     assert call(["run", recipe.name, "--dry-run", "--only", "train/*"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:-1]] == ["importance", "prune", "train/math-sft"]
-    assert lines[-1] == "3 steps, 0 done"
+    assert lines[-1] == "3 steps, 0 done; 64,064 parameters become 45,504 (71%)"
     assert not Path("runs").exists()
 
 
@@ -188,6 +188,8 @@ def test_status_lists_runs_and_their_steps(done: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["r", "4", "4"]
     artifact = next((done / "store" / "report").glob("[!.]*"))
     artifact.rename(artifact.with_name(f".{artifact.name}.partial"))
+    assert call(["status"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["r", "3", "4"]
     for name in ("r", str(done / "r")):
         assert call(["status", name]) == 0
         rows = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -199,6 +201,16 @@ def test_status_lists_runs_and_their_steps(done: Path, capsys: pytest.CaptureFix
         ]
     assert call(["status", "r", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["steps"][3]["state"] == "partial"
+
+
+def test_a_damaged_run_page_is_not_taken_for_an_absent_run(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (done / "r" / "run.json").write_text("{")
+    assert call(["status", "r"]) == 2
+    assert "run.json: cannot read run.json" in capsys.readouterr().err
+    assert call(["status"]) == 0
+    assert "warning: " in capsys.readouterr().err
 
 
 def test_show_prints_the_scores_and_where_the_pictures_are(

@@ -149,7 +149,7 @@ def test_a_failed_step_is_one_line_and_the_rest_is_kept(tmp_path: Path) -> None:
     assert caught.value.exit_code == 1
     assert str(caught.value) == (
         f"{tmp_path}/r/logs/train/join.log: train/join failed: ValueError: the numbers do not add up. "
-        "Run the same command again to resume."
+        "Its end says why; once that is mended, run the same command again: finished steps are kept."
     )
     assert [e.step for e in heard if e.kind == "failed"] == ["train/join"]
     assert execute(stand_in.plan("r"), tmp_path).made == ("train/join", "report")

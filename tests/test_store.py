@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,7 @@ def test_an_artifact_is_invisible_until_it_is_whole(store: Store) -> None:
         assert not store.folder("prune", "k").exists()
         store.commit("prune", "k", {"seconds": 1})
     assert store.state("prune", "k") == "done"
-    assert store.record("prune", "k") == {"seconds": 1}
+    assert store.record("prune", "k") == {"seconds": 1, "files": {"weights": 1}}
     assert sorted(p.name for p in store.folder("prune", "k").iterdir()) == ["record.json", "weights"]
     assert not store.partial("prune", "k").exists()
 
@@ -54,6 +54,40 @@ def test_a_folder_without_a_record_is_no_artifact_and_is_replaced(store: Store) 
         store.begin("prune", "k")
         store.commit("prune", "k", {})
     assert [p.name for p in store.folder("prune", "k").iterdir()] == ["record.json"]
+
+
+def gone(artifact: Path) -> None:
+    (artifact / "model" / "weights").unlink()
+
+
+def cut(artifact: Path) -> None:
+    (artifact / "model" / "weights").write_text("we")
+
+
+def record_cut(artifact: Path) -> None:
+    (artifact / "record.json").write_text('{"seconds": 1, "fi')
+
+
+def record_of_another_kind(artifact: Path) -> None:
+    (artifact / "record.json").write_text("[]")
+
+
+@pytest.mark.parametrize("damage", [gone, cut, record_cut, record_of_another_kind])
+def test_a_damaged_artifact_is_seen_and_made_again(store: Store, damage: Callable[[Path], None]) -> None:
+    def make() -> None:
+        with store.claim("prune", "k", never, threading.Event()):
+            model = store.begin("prune", "k") / "model"
+            model.mkdir()
+            (model / "weights").write_text("weights")
+            store.commit("prune", "k", {"seconds": 1})
+
+    make()
+    damage(store.folder("prune", "k"))
+    assert not store.has("prune", "k")
+    assert store.state("prune", "k") == "damaged"
+    make()
+    assert store.state("prune", "k") == "done"
+    assert (store.folder("prune", "k") / "model" / "weights").read_text() == "weights"
 
 
 def test_the_second_to_claim_waits_and_is_told_for_whom(store: Store) -> None:

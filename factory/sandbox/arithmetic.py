@@ -96,8 +96,7 @@ _ENDINGS = ("In the end {p} has {t}.", "Now {p} has {t}.")
 def human_style(item: Problem, rng: random.Random) -> str:
     """The same steps as sentences about the person; how it ends is drawn from `rng`."""
     told = [
-        _TOLD[sign].format(l=left, r=right, t=total, p=item.person)
-        for left, sign, right, total in item.steps
+        _TOLD[sign].format(l=left, r=right, t=total, p=item.person) for left, sign, right, total in item.steps
     ]
     end = rng.choice(_ENDINGS).format(p=item.person, t=item.answer)
     return f"{' '.join(told)} {end} #### {item.answer}"
