@@ -190,8 +190,8 @@ def status(
             continue
         if page is not None:
             done = sum(store.has(step.stage, step.key) for step in page.steps)
-            told = {"name": page.name, "done": done, "steps": len(page.steps)}
-            runs.append({**told, "started": page.started, "finished": page.finished})
+            line = {"name": page.name, "done": done, "steps": len(page.steps)}
+            runs.append({**line, "started": page.started, "finished": page.finished})
     if as_json:
         print(json.dumps({"runs": runs}))
     elif not runs:
