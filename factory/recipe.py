@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from factory.data import Check, Columns, Prompt
 from factory.errors import FactoryError
-from factory.library_fields import CONTROLLED, METHODS, OWNERS, fields, wrong_type
+from factory.library_fields import METHODS, complaint
 from factory.nearest import suggest
 from factory.recipe_errors import first_error
 from factory.recipe_file import RecipeFile, apply_overrides, read
@@ -127,28 +127,9 @@ class Train(Written):
     def _library_fields(self) -> Train:
         for kind in ("lora", "sft"):
             for key, value in getattr(self, kind).items():
-                self._check_field(kind, key, value)
+                if found := complaint(kind, key, value):
+                    _refuse("{wrong}", wrong=found[0], mend=found[1], at=f"{kind}.{key}")
         return self
-
-    @staticmethod
-    def _check_field(kind: str, key: str, value: Any) -> None:
-        known, at = fields(kind), f"{kind}.{key}"
-        if key in CONTROLLED[kind]:
-            reason = CONTROLLED[kind][key]
-            what = "'{key}' of {owner} is not a recipe's to set: {reason}"
-            _refuse(what, key=key, owner=OWNERS[kind], reason=reason, mend="Remove the line", at=at)
-        if not known:
-            return  # the library is not installed; the stage that needs it says so
-        if key not in known:
-            usable = set(known) - set(CONTROLLED[kind])
-            _refuse(
-                "{owner} has no field '{key}'", key=key, owner=OWNERS[kind], mend=suggest(key, usable), at=at
-            )
-        wanted = wrong_type(kind, key, value)
-        if wanted:
-            shown = repr(value)[:40]
-            what = "'{key}' should be {wanted}, not {shown}"
-            _refuse(what, key=key, wanted=wanted, shown=shown, mend="Correct the value", at=at)
 
     def over(self, below: Train) -> Train:
         """This one's fields laid over those of `below`."""
