@@ -67,6 +67,7 @@ def test_a_variant_overrides_training_field_by_field(tmp_path: Path) -> None:
     assert fields_used.sft == {"max_steps": 3, "learning_rate": 2e-3}
 
 
+DENSITY = ("slerp, of: [own, other], t: 0.5", "ties, of: [own, other], weights: [1, 1], density: [{}, 1]")
 # What replaces what, the line that is blamed, and words of the message.
 MISTAKES = {
     "broken yaml": ("{model: sandbox/base}", "{model: sandbox/base", 3, ["broken YAML"]),
@@ -85,7 +86,11 @@ MISTAKES = {
     "unknown check": ("final_number", "finalnumber", 7, ["datasets.math.check", "'final_number'"]),
     "unknown targets": ("targets: original", "targets: orginal", 13, ["plain.targets", "'original'"]),
     "unknown dataset": ("data: [chat]", "data: [caht]", 15, ["unknown dataset 'caht'", "'chat'"]),
-    "dataset twice": ("data: [chat]", "data: [chat, chat]", 15, ["dataset 'chat' twice"]),
+    "dataset twice": ("data: [chat]", "data: [chat, chat]", 15,
+                      ["'chat' stands twice in variants.other.data", "Name it once"]),
+    "task twice": ("sandbox_v1}", "sandbox_v1, tasks: [arc, gsm8k, arc]}", 17,
+                   ["'arc' stands twice in evaluate.tasks"]),
+    "entry twice, in lines": ("data: [chat]", "data: [chat,\n      chat]", 16, ["'chat' stands twice"]),
     "unknown variant": ("of: [own,", "of: [ownn,", 16, ["unknown variant 'ownn'", "'own'"]),
     "variant of itself": ("of: [own,", "of: [both,", 16, ["merged from itself"]),
     "base in a merge": ("of: [own,", "of: [base,", 16, ["merges the base model"]),
@@ -93,15 +98,25 @@ MISTAKES = {
     "key twice": ("name: small", "name: small\nname: other", 2, ["'name' is there twice"]),
     "name of a folder above": ("name: small", "name: ../small", 1, ["does not do as a name"]),
     "name with a blank": ("  own:", "  o wn:", 14, ["'o wn' does not do as a name"]),
+    "name of the store": ("name: small", "name: store", 1, ["a recipe cannot be called 'store'"]),
+    "name of the store in capitals": ("name: small", "name: Store", 1, ["cannot be called 'Store'"]),
     "reserved name": ("  own:", "  base:", 14, ["cannot be called 'base'"]),
     "unknown merge method": ("merge: slerp", "merge: slurp", 16, ["no merge method 'slurp'", "'slerp'"]),
     "missing merge parameter": (", t: 0.5", "", 16, ["slerp needs 't'"]),
     "parameter of another method": ("t: 0.5", "t: 0.5, density: [1, 1]", 16, ["no parameter 'density'"]),
     "slerp of one": ("of: [own, other]", "of: [own]", 16, ["exactly 2 models", "names 1"]),
     "slerp of three": ("of: [own, other]", "of: [own, other, plain]", 16, ["exactly 2 models", "names 3"]),
-    "merge of one model twice": ("of: [own, other]", "of: [own, own]", 16, ["names a model twice"]),
+    "merge of one model twice": ("of: [own, other]", "of: [own, own]", 16, ["'own' stands twice"]),
+    "misspelt merge": ("merge: slerp", "mrege: slerp", 16, ["unknown key 'mrege'", "Write 'merge'"]),
     "too few weights": ("slerp, of: [own, other], t: 0.5", "linear, of: [own, other], weights: [1]", 16,
                         ["weights has 1 numbers for 2 models"]),
+    "weights of nothing": ("slerp, of: [own, other], t: 0.5", "ties, of: [own, other], weights: [0, 0]", 16,
+                           ["all weights are 0"]),
+    "weights that cancel": ("slerp, of: [own, other], t: 0.5", "linear, of: [own, other], weights: [1, -1]",
+                            16, ["add up to 0", "normalize: false"]),
+    "density of nothing": (DENSITY[0], DENSITY[1].format(0), 16, ["density.0 should be more than 0"]),
+    "density below nothing": (DENSITY[0], DENSITY[1].format(-0.5), 16, ["density.0 should be more than 0"]),
+    "density of more than all": (DENSITY[0], DENSITY[1].format(1.5), 16, ["density.0 should be at most 1"]),
     "unknown lora field": ("{r: 4}", "{r: 4, lora_alfa: 8}", 10, ["PEFT's LoraConfig", "'lora_alpha'"]),
     "unknown sft field": ("max_steps: 3", "max_step: 3", 11, ["TRL's SFTConfig", "'max_steps'"]),
     "wrong type of an sft field": ("max_steps: 3", "max_steps: many", 11, ["'max_steps' should be a whole"]),
@@ -208,6 +223,23 @@ def test_merges_may_be_written_before_their_parts(tmp_path: Path) -> None:
 def test_the_first_of_several_mistakes_is_told(tmp_path: Path) -> None:
     text = TEXT.replace("suite: sandbox_v1", "suit: x").replace("drop: 2", "drop: two")
     assert ":4: prune.drop" in refusal(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("removed", "old", "new", "line", "words"),
+    [
+        ("evaluate: {suite: sandbox_v1}\n", "drop:", "drp:", 4, "unknown key 'drp' in prune. Write 'drop'"),
+        ("name: small\n", "drop: 2", "drop: two", 3, "prune.drop should be a whole number"),
+        ("base: {model: sandbox/base}\n", "suite:", "siute:", 16, "unknown key 'siute' in evaluate"),
+        ("name: small\n", "max_steps: 3", "max_steps: 0", 10, "'max_steps' should be at least 1"),
+        ("name: small\n", "drop: 2", "drop: 2", 1, "'name' is missing in the recipe"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_before_what_is_missing(
+    removed: str, old: str, new: str, line: int, words: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, TEXT.replace(removed, "").replace(old, new, 1))
+    assert refusal(path).startswith(f"{path}:{line}: {words}")
 
 
 @pytest.mark.parametrize(
