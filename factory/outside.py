@@ -15,6 +15,7 @@ from factory.benchmarks import find_benchmarks, shots_of
 from factory.data import Columns, DataSpec, check_rows, check_texts
 from factory.dataset_files import PartError, Wanted
 from factory.errors import FactoryError
+from factory.lora_modules import check_modules
 from factory.models.architectures import Architecture, architecture_of
 from factory.models.checkpoint import stored_tensors
 from factory.recipe import Dataset, MergedVariant, Recipe, is_reference
@@ -68,6 +69,8 @@ def gather(recipe: Recipe) -> Outside:
     config = config_of(base, where)
     row = architecture_of(config, Path(recipe.base.model))
     _check_drop(recipe, int(config[row.count]))
+    if base.path is not None:
+        check_modules(recipe, stored_tensors(base.path), config, row)
     spec, calibration = _calibration(recipe)
     specs = {name: _spec(name, dataset) for name, dataset in recipe.datasets.items()}
     return Outside(
