@@ -229,6 +229,7 @@ REFUSED = {
     "block that is gone": ("train.lora.layers_to_transform=[1, 2]", "has no block 2, only 0 to 1"),
     "rows of the sandbox": (
         "datasets.chat={id: sandbox/instruct, prompt: instruct, rows: 2001}", "only 2000 rows"),
+    "shots of the sandbox": ("evaluate={suite: sandbox_v1, shots: {mmlu: 6}}", "has only 5 rows for 6 shots"),
     "texts for rows": ("datasets.chat={id: sandbox/corpus, prompt: instruct}", "cannot tell which columns"),
     "sandbox rows of another task": ("evaluate.datasets.arc=sandbox/math", "has no column 'question'"),
     "dataset of several configs": (
@@ -282,6 +283,7 @@ def test_the_line_of_a_module_in_a_list_is_named(tmp_path: Path) -> None:
 def test_default_shots_need_rows_too(tmp_path: Path) -> None:
     path = project(tmp_path, RECIPE.replace("shots: {arc: 1}, ", ""))
     jsonl(tmp_path / "science" / "ARC-Challenge" / "train.jsonl", *SCIENCE[:2])
+    assert "no column 'question'" in refusal(path, "evaluate.datasets.arc=sandbox/math")
     assert refusal(path).startswith(
         f"{path}:17: task 'arc': split 'train' of config 'ARC-Challenge' has only 2"
     )
