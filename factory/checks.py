@@ -113,6 +113,12 @@ CHECKS: Mapping[str, Check] = {
     "none": lambda row, generated: OK,
 }
 
+
+def has_answer(row: Mapping[str, str], check: str) -> bool:
+    """Whether a check finds in a row the answer that a regenerated response is to keep."""
+    return CHECKS[check](row, _reference(row)) == OK
+
+
 # What a model says when it talks about the response that it was shown, instead of giving its own.
 _LEAKS = re.compile(
     r"\b(?:reference|provided|given|original) (?:answer|solution|response)s?\b"

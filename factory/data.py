@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from factory import prompts
-from factory.dataset_files import PartError, column_names, read_rows, split_files
+from factory import checks, prompts
+from factory.dataset_files import PartError, column_names, read_rows, split_files, stored_rows
 from factory.errors import FactoryError
 from factory.nearest import suggest
 
@@ -98,7 +98,8 @@ def choose_columns(names: Sequence[str], written: Columns, where: str) -> Column
     """The columns of instruction, context, response and answer among a dataset's columns.
 
     Raises:
-        FactoryError: a named column that is not there, or none named and none of the usual ones.
+        FactoryError: a named column that is not there, one named for both, or none named and none of the
+            usual ones.
     """
     _check_written(written, names, where)
     named = {role: column for role, column in written.model_dump().items() if column is not None}
@@ -112,6 +113,9 @@ def choose_columns(names: Sequence[str], written: Columns, where: str) -> Column
         # With columns named, several may fit: the one that knows most of the others is meant.
         chosen = max(fitting, key=lambda pair: sum(c in names for c in pair[0].model_dump().values()))[1]
         taken = (chosen.instruction, chosen.response)
+        if chosen.instruction == chosen.response:
+            what = f"column '{chosen.response}' is named for instruction and response"
+            raise PartError(what, "columns", "response", where=where, mend="Name one of each")
         extra = {
             role: column
             for role in ("context", "answer")
@@ -136,8 +140,9 @@ def iterate_rows(folder: Path, spec: DataSpec, where: str | None = None) -> Iter
     """The rows of `load_rows`, one by one.
 
     Raises:
-        FactoryError: the config, split or columns are not there, there are no rows, a row has no
-            instruction or no response, or a file cannot be read. `where` replaces the folder's name.
+        FactoryError: the config, split or columns are not there, there are no rows or fewer than asked
+            for, a row has no instruction or no response, or a file cannot be read. `where` replaces the
+            folder's name.
     """
     place = where or str(folder)
     files = split_files(folder, spec.config, spec.split, place)
@@ -160,8 +165,7 @@ def iterate_rows(folder: Path, spec: DataSpec, where: str | None = None) -> Iter
             what = f"dataset '{spec.name}' has no {empty} in row {index} (from 0, column '{column}')"
             mend = "Fill it in, or set `skip_empty: true` to leave such rows out"
             raise FactoryError(what, where=place, mend=mend)
-    if not count:
-        _refuse_empty(spec, place)
+    _refuse_few(spec, count, place)
 
 
 def _by_role(row: dict[str, Any], by_role: dict[str, str], index: int, place: str) -> dict[str, str]:
@@ -177,6 +181,16 @@ def _by_role(row: dict[str, Any], by_role: dict[str, str], index: int, place: st
 def _refuse_empty(spec: DataSpec, where: str) -> None:
     what = f"dataset '{spec.name}' has no rows in split '{spec.split}'"
     raise FactoryError(what, where=where, mend="Name a split with rows, or fill the files")
+
+
+def _refuse_few(spec: DataSpec, count: int, where: str) -> None:
+    """Refuses `count` rows where the spec asks for more: a set must not turn out smaller in silence."""
+    if not count:
+        _refuse_empty(spec, where)
+    if spec.rows is not None and count < spec.rows:
+        rows = f"{count} row{'s' * (count > 1)}" + " that are not empty" * spec.skip_empty
+        what = f"dataset '{spec.name}' has only {rows}"
+        raise PartError(what, "rows", where=where, mend=f"Say rows: {count}, or leave rows out")
 
 
 def load_rows(folder: Path, spec: DataSpec) -> Dataset:
@@ -198,7 +212,8 @@ def iterate_texts(folder: Path, spec: DataSpec, where: str | None = None) -> Ite
     """The texts of `load_texts`, one by one.
 
     Raises:
-        FactoryError: as `iterate_rows`; blank texts are passed over, none at all is an error.
+        FactoryError: as `iterate_rows`; blank texts are passed over, none at all is an error, few are not:
+            the number a recipe need not write is only a limit.
     """
     place = where or str(folder)
     files = split_files(folder, spec.config, spec.split, place)
@@ -206,7 +221,8 @@ def iterate_texts(folder: Path, spec: DataSpec, where: str | None = None) -> Ite
     _check_written(spec.columns, names, place)
     column = spec.columns.text or next((name for name in TEXT_GUESSES if name in names), None)
     if column is None and names:
-        for row in iterate_rows(folder, spec, where):
+        every = spec.model_copy(update={"rows": None})
+        for row in islice(iterate_rows(folder, every, where), spec.rows):
             yield "\n".join(row[role] for role in ("instruction", "context", "response") if row[role])
         return
     count = 0
@@ -237,12 +253,26 @@ CHECKED_ROWS = 20_000  # read before a run; the rest is checked when the stage l
 
 
 def check_rows(folder: Path, spec: DataSpec, where: str) -> None:
-    """Refuses before a run what `load_rows` would refuse, up to `CHECKED_ROWS` rows."""
-    for _ in islice(iterate_rows(folder, spec, where), CHECKED_ROWS):
-        pass
+    """Refuses before a run what `load_rows` would refuse, and a check that finds no answer to compare with.
+
+    Looks at the first `CHECKED_ROWS` rows; more are counted where the files tell their number.
+    """
+    if spec.rows is not None and spec.rows > CHECKED_ROWS:
+        stored = stored_rows(split_files(folder, spec.config, spec.split, where))
+        if stored is not None:
+            _refuse_few(spec, stored, where)
+    rows = islice(iterate_rows(folder, spec, where), CHECKED_ROWS)
+    if not sum(checks.has_answer(row, spec.check) for row in rows):  # reads them all
+        what = f"check '{spec.check}' finds no answer in dataset '{spec.name}', so no rewritten row can pass"
+        mend = "Name the column of answers under `columns`, or take another check"
+        raise PartError(what, "check", where=where, mend=mend)
 
 
 def check_texts(folder: Path, spec: DataSpec, where: str) -> None:
-    """Refuses before a run what `load_texts` would refuse, up to `CHECKED_ROWS` texts."""
-    for _ in islice(iterate_texts(folder, spec, where), CHECKED_ROWS):
-        pass
+    """Refuses before a run what `load_texts` would refuse, and fewer texts than `spec.rows`.
+
+    Looks at the first `CHECKED_ROWS` texts.
+    """
+    count = sum(1 for _ in islice(iterate_texts(folder, spec, where), CHECKED_ROWS))
+    if count < CHECKED_ROWS:
+        _refuse_few(spec, count, where)

@@ -256,6 +256,13 @@ def column_names(files: Sequence[Path]) -> list[str]:
     return []
 
 
+def stored_rows(files: Sequence[Path]) -> int | None:
+    """The number of rows in the files; None where it takes reading them all to know."""
+    if not all(file.name.endswith(".parquet") for file in files):
+        return None
+    return sum(_parquet(file).metadata.num_rows for file in files)
+
+
 def read_rows(
     files: Sequence[Path], columns: Sequence[str] | None, rows: int | None
 ) -> Iterator[dict[str, Any]]:

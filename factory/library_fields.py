@@ -1,29 +1,18 @@
-"""The fields of PEFT's LoraConfig and TRL's SFTConfig, and mergekit's parameters, that a recipe may set.
+"""What a recipe may set of PEFT's LoraConfig, TRL's SFTConfig and mergekit's merge methods.
 
-`recipe.py` checks `train.lora`, `train.sft` and merges against these tables before anything runs. The
-fields of PEFT and TRL are read from the installed sources (importing the libraries takes seconds), so
-they are those of the version that will do the work.
+`recipe.py` checks `train.lora`, `train.sft` and merges against these tables before anything runs; names
+and types of the libraries' fields come from `library_sources.py`.
 """
 
 from __future__ import annotations
 
-import ast
-import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-# (package, file, class), base classes first, as a dataclass inherits its fields.
-_SOURCES = {
-    "lora": (("peft", "tuners/lora/config.py", "LoraConfig"),),
-    "sft": (
-        ("transformers", "training_args.py", "TrainingArguments"),
-        ("trl", "trainer/base_config.py", "_BaseConfig"),
-        ("trl", "trainer/sft_config.py", "SFTConfig"),
-    ),
-}
+from factory.library_sources import Form, fields, forms
+from factory.nearest import suggest
+
 OWNERS = {"lora": "PEFT's LoraConfig", "sft": "TRL's SFTConfig"}
 
 _SEED = "the recipe's `seed` decides it"
@@ -59,6 +48,75 @@ CONTROLLED: Mapping[str, Mapping[str, str]] = {
 
 
 @dataclass(frozen=True)
+class Bound:
+    """What a number must be, in a person's words and as a test."""
+
+    said: str
+    holds: Callable[[float], bool]
+
+
+# Numbers of the right type that the libraries refuse late, or that train nothing or forever.
+BOUNDS: Mapping[str, Bound] = {
+    name: bound
+    for bound, names in (
+        (Bound("more than 0", lambda x: x > 0), "learning_rate num_train_epochs adam_epsilon lora_alpha"),
+        (Bound("at least 0", lambda x: x >= 0),
+         "warmup_steps weight_decay max_grad_norm neftune_noise_alpha dataloader_num_workers"),
+        (Bound("at least 1", lambda x: x >= 1),
+         "r per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps "
+         "dataset_num_proc dataloader_prefetch_factor pad_to_multiple_of torch_empty_cache_steps"),
+        (Bound("at least 0 and less than 1", lambda x: 0 <= x < 1),
+         "lora_dropout adam_beta1 adam_beta2 label_smoothing_factor"),
+        (Bound("at least 1, or -1 for num_train_epochs to decide", lambda x: x == -1 or x >= 1), "max_steps"),
+        (Bound("a whole number of steps, or a share of all steps between 0 and 1",
+               lambda x: 0 < x < 1 or (x >= 1 and x == int(x))), "logging_steps save_steps"),
+        (Bound("at least 16 tokens, for a chat template alone takes some", lambda x: x >= 16), "max_length"),
+    )
+    for name in names.split()
+}  # fmt: skip
+
+_SCORES = "it follows scores, and nothing is scored while training"
+# Values that the libraries know but the train stage has no use for, and why.
+UNUSABLE: Mapping[str, Mapping[Any, str]] = {
+    "lr_scheduler_type": {"reduce_lr_on_plateau": _SCORES, "greedy": _SCORES},
+    "save_strategy": {"best": _SCORES},
+}
+
+
+def complaint(kind: str, name: str, value: Any) -> tuple[str, str] | None:
+    """What is wrong with a field of `train.lora` or `train.sft`, and how to mend it; None if nothing is."""
+    known, owner = fields(kind), OWNERS[kind]
+    if name in CONTROLLED[kind]:
+        return f"'{name}' of {owner} is not a recipe's to set: {CONTROLLED[kind][name]}", "Remove the line"
+    if not known:
+        return None  # the library is not installed; the stage that needs it says so
+    if name not in known:
+        return f"{owner} has no field '{name}'", suggest(name, set(known) - set(CONTROLLED[kind]))
+    unusable = UNUSABLE.get(name, {})
+    if isinstance(value, str) and value in unusable:
+        return f"'{name}' cannot be '{value}': {unusable[value]}", "Choose another"
+    return _wrong_form(name, value, forms(known[name])) or _out_of_bounds(name, value)
+
+
+def _wrong_form(name: str, value: Any, allowed: list[Form]) -> tuple[str, str] | None:
+    if not allowed or any(form.fits(value) for form in allowed):
+        return None
+    words = [str(word) for form in allowed for word in form.words]
+    if words:
+        usable = set(words) - set(UNUSABLE.get(name, {}))
+        return f"'{name}' cannot be {value!r:.40}", suggest(str(value), usable)
+    wanted = " or ".join(form.said for form in allowed)
+    return f"'{name}' should be {wanted}, not {value!r:.40}", "Correct the value"
+
+
+def _out_of_bounds(name: str, value: Any) -> tuple[str, str] | None:
+    bound = BOUNDS.get(name)
+    if bound is None or not isinstance(value, int | float) or bound.holds(value):
+        return None
+    return f"'{name}' should be {bound.said}, not {value!r:.40}", "Correct the value"
+
+
+@dataclass(frozen=True)
 class Method:
     """What a merge method takes: names of mergekit's parameters (`weight` and `density` per model)."""
 
@@ -80,39 +138,3 @@ METHODS: Mapping[str, Method] = {
         required=("weights",), optional=("density", *_TASK_VECTORS), base=True, random=True
     ),
 }
-
-
-@lru_cache
-def fields(kind: str) -> Mapping[str, str]:
-    """Field names of `lora` or `sft` with their annotations as source text; empty if not installed."""
-    found: dict[str, str] = {}
-    for package, file, name in _SOURCES[kind]:
-        spec = importlib.util.find_spec(package)  # finds a top-level package without importing it
-        if spec is None or spec.origin is None:
-            return {}
-        tree = ast.parse((Path(spec.origin).parent / file).read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef) and node.name == name:
-                found |= {
-                    item.target.id: ast.unparse(item.annotation)
-                    for item in node.body
-                    if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
-                }
-    return found
-
-
-# Annotations are source text; only the simple ones are checked, the libraries check the rest.
-_SIMPLE: Mapping[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str, "None": type(None)}
-_SAID = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "None": "null"}
-
-
-def wrong_type(kind: str, name: str, value: Any) -> str | None:
-    """What a field should be (`a number`), where `value` is not that; None where it is fine."""
-    names = [part.strip() for part in fields(kind)[name].split("|")]
-    if any(part not in _SIMPLE for part in names):
-        return None
-    if isinstance(value, bool):  # a bool is an int to Python, not to a reader of recipes
-        fits = "bool" in names
-    else:
-        fits = any(isinstance(value, _SIMPLE[part]) for part in names)
-    return None if fits else " or ".join(_SAID[part] for part in names)

@@ -6,21 +6,20 @@ fail later: a drop longer than the model, unknown columns, a row without a respo
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from factory.benchmarks import find_benchmarks, shots_of
 from factory.data import Columns, DataSpec, check_rows, check_texts
-from factory.dataset_files import PartError, Wanted, column_names, select_local
+from factory.dataset_files import PartError, Wanted
 from factory.errors import FactoryError
+from factory.lora_modules import check_modules
 from factory.models.architectures import Architecture, architecture_of
 from factory.models.checkpoint import stored_tensors
-from factory.nearest import suggest
 from factory.recipe import Dataset, MergedVariant, Recipe, is_reference
-from factory.sources import Source, config_of, has_chat_template, materialise, resolve_dataset, resolve_model
-from factory.tasks.suites import SUITES, Task
+from factory.sources import Source, at_hand, config_of, has_chat_template, resolve_dataset, resolve_model
 
 # What two models must have in common to be merged, tensor by tensor.
 SHAPE = (
@@ -60,7 +59,7 @@ def gather(recipe: Recipe) -> Outside:
     Raises:
         FactoryError: the first thing that cannot be used, with its line in the recipe.
     """
-    shots = _shots(recipe)  # names first: they cost nothing to check
+    shots = shots_of(recipe)  # names first: they cost nothing to check
     where = recipe.where("base", "model")
     base = resolve_model(recipe.base.model, recipe.base.revision, where, recipe.folder)
     if base.path is not None and not has_chat_template(base.path):
@@ -70,6 +69,8 @@ def gather(recipe: Recipe) -> Outside:
     config = config_of(base, where)
     row = architecture_of(config, Path(recipe.base.model))
     _check_drop(recipe, int(config[row.count]))
+    if base.path is not None:
+        check_modules(recipe, stored_tensors(base.path), config, row)
     spec, calibration = _calibration(recipe)
     specs = {name: _spec(name, dataset) for name, dataset in recipe.datasets.items()}
     return Outside(
@@ -79,9 +80,7 @@ def gather(recipe: Recipe) -> Outside:
         datasets={name: _dataset(recipe, name, specs[name]) for name in recipe.datasets},
         specs=specs,
         shots=shots,
-        benchmarks={
-            name: _benchmark(recipe, SUITES[recipe.evaluate.suite][name], shots[name]) for name in shots
-        },
+        benchmarks=find_benchmarks(recipe, shots),
         foreign=_foreign(recipe, {**config, row.count: config[row.count] - recipe.prune.drop}),
         parameters=_parameters(base, config, row, recipe.prune.drop),
     )
@@ -132,12 +131,17 @@ def _calibration(recipe: Recipe) -> tuple[DataSpec, Source]:
         name="calibration", config=written.config, split=written.split, rows=written.rows, columns=columns
     )
     path = ("prune", "calibration")
-    return spec, _source(recipe, path, "dataset", written.revision, written.dataset, spec, check_texts)
+    # The usual number of texts is a limit that nobody wrote; only a written one has to be there.
+    asked = spec if "rows" in written.model_fields_set else spec.model_copy(update={"rows": None})
+    return spec, _source(recipe, path, "dataset", written.revision, written.dataset, asked, check_texts)
 
 
 def _dataset(recipe: Recipe, name: str, spec: DataSpec) -> Source:
     written, path = recipe.datasets[name], ("datasets", name)
-    return _source(recipe, path, "id", written.revision, written.id, spec, check_rows)
+    rewritten = any(v.targets == "self" and name in v.data for v in recipe.trained().values())
+    # Where no variant has the rows rewritten, nothing is checked.
+    asked = spec if rewritten else spec.model_copy(update={"check": "none"})
+    return _source(recipe, path, "id", written.revision, written.id, asked, check_rows)
 
 
 def _source(
@@ -154,79 +158,13 @@ def _source(
     try:
         wanted = Wanted(spec.config, (spec.split,))
         source = resolve_dataset(reference, revision, where, recipe.folder, wanted)
-        if source.path is not None:
-            check(source.path, spec, where)
-        elif source.kind == "sandbox" and _unusual(spec):
-            with tempfile.TemporaryDirectory() as folder:
-                check(materialise(source, Path(folder)), spec, where)
+        with at_hand(source) as folder:
+            if folder is not None:
+                check(folder, spec, where)
     except PartError as error:  # the line of that key tells more than the dataset's
         where = recipe.where(*path, *error.part)
         raise FactoryError(error.what, where=where, mend=error.mend) from None
     return source
-
-
-def _unusual(spec: DataSpec) -> bool:
-    """Whether a sandbox set, which is known to be whole, is read in a way that has to be tried."""
-    return (spec.config, spec.split, spec.columns) != (None, "train", Columns())
-
-
-def _shots(recipe: Recipe) -> dict[str, int]:
-    """The tasks to score, in the suite's order, with their solved examples."""
-    written = recipe.evaluate
-    if written.suite not in SUITES:
-        where = recipe.where("evaluate", "suite")
-        what = f"there is no suite '{written.suite}'"
-        raise FactoryError(what, where=where, mend=suggest(written.suite, SUITES))
-    suite = SUITES[written.suite]
-    for key in ("tasks", "shots", "datasets"):
-        for i, name in enumerate(getattr(written, key) or ()):
-            if name not in suite:
-                where = recipe.where("evaluate", key, i if key == "tasks" else name)
-                what = f"suite '{written.suite}' has no task '{name}'"
-                raise FactoryError(what, where=where, mend=suggest(name, suite))
-    for name, count in written.shots.items():
-        if suite[name].preamble and count:
-            where = recipe.where("evaluate", "shots", name)
-            what = f"task '{name}' takes no shots: its preamble stands for them"
-            raise FactoryError(what, where=where, mend="Remove the line, or set it to 0")
-    wanted = written.tasks or tuple(suite)
-    return {name: written.shots.get(name, task.shots) for name, task in suite.items() if name in wanted}
-
-
-def _benchmark(recipe: Recipe, task: Task, shots: int) -> Source:
-    reference = recipe.evaluate.datasets.get(task.task)
-    path = ("evaluate", "suite") if reference is None else ("evaluate", "datasets", task.task)
-    where = recipe.where(*path)
-    splits = (task.split, *({task.shots_split} - {task.split} if shots else ()))
-    wanted = Wanted(
-        task.config,
-        splits,
-        every_config=task.by_subject,
-        without=task.skip_configs,
-        only_will_do=True,
-        beside=(task.preamble_file,) if task.preamble_file else (),
-    )
-    try:
-        source = resolve_dataset(reference or task.dataset, None, where, recipe.folder, wanted)
-    except FactoryError as error:
-        raise FactoryError(f"task '{task.task}': {error.what}", where=where, mend=error.mend) from None
-    if source.path is not None:
-        _check_columns(source.path, wanted, task, where)
-    return source
-
-
-def _check_columns(folder: Path, wanted: Wanted, task: Task, where: str) -> None:
-    for config, splits in select_local(folder, wanted, where).items():
-        for split, files in splits.items():
-            there = column_names([folder / name for name in files])
-            place = f"split '{split}'" + (f" of config '{config}'" if config else "")
-            if not there:
-                what = f"task '{task.task}': {place} has no rows"
-                raise FactoryError(what, where=where, mend="Fill it, or name another folder")
-            for column in task.columns:
-                if column not in there:
-                    what = f"task '{task.task}': {place} has no column '{column}'"
-                    raise FactoryError(what, where=where, mend=suggest(column, there))
 
 
 def _foreign(recipe: Recipe, pruned: Mapping[str, Any]) -> dict[str, Source]:

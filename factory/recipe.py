@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -26,7 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from factory.data import Check, Columns, Prompt
 from factory.errors import FactoryError
-from factory.library_fields import CONTROLLED, METHODS, OWNERS, fields, wrong_type
+from factory.library_fields import METHODS, complaint
 from factory.nearest import suggest
 from factory.recipe_errors import first_error
 from factory.recipe_file import RecipeFile, apply_overrides, read
@@ -34,6 +35,7 @@ from factory.recipe_file import RecipeFile, apply_overrides, read
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # names become folders and file names
 MAX_VARIANTS = 200
 RESERVED = ("base", "pruned")  # models every recipe has
+STORE = "store"  # stands beside the folders of the recipes
 
 
 class Written(BaseModel):
@@ -47,18 +49,26 @@ class Written(BaseModel):
         known = [field.alias or name for name, field in cls.model_fields.items()]
         for key in data if isinstance(data, dict) else ():
             if key not in known:
-                _refuse("unknown key '{key}'", key=key, mend=suggest(key, known), at=key)
+                _refuse("unknown key '{key}'", key=key, mend=suggest(key, known), at=key, inside=True)
         return data
 
 
 def _refuse(what: str, *, mend: str, at: str = "", **context: Any) -> None:
-    """Raises pydantic's error; `at` names the key inside the part under validation."""
+    """Raises pydantic's error; `at` names the key inside the part, `inside` has the message name the part."""
     raise PydanticCustomError("refused", what, {**context, "mend": mend, "at": at})  # type: ignore[arg-type]
 
 
+def _none_twice(names: tuple[str, ...]) -> tuple[str, ...]:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            _refuse("'{name}' stands twice", name=name, mend="Name it once", at=str(i), inside=True)
+    return names
+
+
 # Strict models take no list for a tuple; what stands inside stays strict.
-Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1), AfterValidator(_none_twice)]
 Numbers = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(strict=False, min_length=1)]
 Name = Annotated[str, Field(pattern=NAME)]
 
 
@@ -127,28 +137,9 @@ class Train(Written):
     def _library_fields(self) -> Train:
         for kind in ("lora", "sft"):
             for key, value in getattr(self, kind).items():
-                self._check_field(kind, key, value)
+                if found := complaint(kind, key, value):
+                    _refuse("{wrong}", wrong=found[0], mend=found[1], at=f"{kind}.{key}")
         return self
-
-    @staticmethod
-    def _check_field(kind: str, key: str, value: Any) -> None:
-        known, at = fields(kind), f"{kind}.{key}"
-        if key in CONTROLLED[kind]:
-            reason = CONTROLLED[kind][key]
-            what = "'{key}' of {owner} is not a recipe's to set: {reason}"
-            _refuse(what, key=key, owner=OWNERS[kind], reason=reason, mend="Remove the line", at=at)
-        if not known:
-            return  # the library is not installed; the stage that needs it says so
-        if key not in known:
-            usable = set(known) - set(CONTROLLED[kind])
-            _refuse(
-                "{owner} has no field '{key}'", key=key, owner=OWNERS[kind], mend=suggest(key, usable), at=at
-            )
-        wanted = wrong_type(kind, key, value)
-        if wanted:
-            shown = repr(value)[:40]
-            what = "'{key}' should be {wanted}, not {shown}"
-            _refuse(what, key=key, wanted=wanted, shown=shown, mend="Correct the value", at=at)
 
     def over(self, below: Train) -> Train:
         """This one's fields laid over those of `below`."""
@@ -173,7 +164,7 @@ class MergedVariant(Written):
     of: Names
     t: float | None = Field(default=None, ge=0, le=1)
     weights: Numbers | None = None
-    density: Numbers | None = None
+    density: Shares | None = None
     normalize: bool | None = None
     rescale: bool | None = None
     lambda_: float | None = Field(default=None, alias="lambda")
@@ -196,8 +187,6 @@ class MergedVariant(Written):
             if key not in known:
                 mend = f"Remove it; {self.merge} takes {', '.join(known)}"
                 _refuse("{merge} has no parameter '{key}'", merge=self.merge, key=key, mend=mend, at=key)
-        if len(set(self.of)) < len(self.of):
-            _refuse("`of` names a model twice", mend="Name each model once", at="of")
         count = len(self.of)
         if (method.models is not None and count != method.models) or count < 2:
             wanted = f"exactly {method.models}" if method.models else "two or more"
@@ -208,6 +197,12 @@ class MergedVariant(Written):
                 what = "{key} has {length} numbers for {count} models"
                 mend = "Give one number a model, in the order of `of`"
                 _refuse(what, key=key, length=len(given[key]), count=count, mend=mend, at=key)
+        weights = given.get("weights", [1])
+        if not any(weights):
+            _refuse("all weights are 0", mend="Give one of them a weight", at="weights")
+        if self.merge == "linear" and self.normalize is not False and abs(sum(weights)) < 1e-8:
+            mend = "Change them, or set `normalize: false`"
+            _refuse("the weights add up to 0, and linear divides by their sum", mend=mend, at="weights")
         return self
 
     def parameters(self) -> dict[str, Any]:
@@ -217,7 +212,8 @@ class MergedVariant(Written):
 
 
 def _variant_kind(value: Any) -> str:
-    if isinstance(value, MergedVariant) or (isinstance(value, dict) and "merge" in value):
+    # With `of`, a merge is meant, even where `merge` is misspelt.
+    if isinstance(value, MergedVariant) or (isinstance(value, dict) and {"merge", "of"} & value.keys()):
         return "merged"
     return "trained"
 
@@ -301,7 +297,10 @@ def load_recipe(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def _check_names(recipe: Recipe) -> None:
-    """Names inside the recipe that lead nowhere."""
+    """Names that are taken, or that lead nowhere."""
+    if recipe.name.lower() == STORE:  # on some disks `Store` is the same folder
+        what = f"a recipe cannot be called '{recipe.name}': the folder runs/{STORE} holds the artifacts"
+        raise FactoryError(what, where=recipe.where("name"), mend="Give it another name")
     for name, variant in recipe.variants.items():
         if name in RESERVED:
             what = f"a variant cannot be called '{name}': every recipe has a model of that name"
@@ -325,9 +324,6 @@ def _check_data(recipe: Recipe, name: str, variant: TrainedVariant) -> None:
         if dataset not in recipe.datasets:
             what = f"variant '{name}' names an unknown dataset '{dataset}'"
             raise FactoryError(what, where=where, mend=suggest(dataset, recipe.datasets))
-        if dataset in variant.data[:i]:
-            what = f"variant '{name}' names dataset '{dataset}' twice"
-            raise FactoryError(what, where=where, mend="Name each dataset once")
 
 
 def is_reference(part: str) -> bool:

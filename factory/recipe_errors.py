@@ -21,19 +21,24 @@ _EXPECTED: Mapping[str, str] = {
     "tuple_type": "a list", "list_type": "a list",
 }  # fmt: skip
 _LIMITS: Mapping[str, str] = {
-    "greater_than_equal": "at least {ge}", "less_than_equal": "at most {le}", "too_short": "not empty",
+    "greater_than_equal": "at least {ge}", "less_than_equal": "at most {le}",
+    "greater_than": "more than {gt}", "less_than": "less than {lt}", "too_short": "not empty",
     "too_long": "at most {max_length} long", "string_too_short": "not empty",
 }  # fmt: skip
 
 
 def first_error(error: ValidationError, file: RecipeFile) -> FactoryError:
-    """pydantic's errors as the one that stands first in the file."""
+    """pydantic's errors as the one that stands first in the file.
 
-    def line(where: str) -> int:
-        return int(where.rsplit(":", 1)[1]) if where.startswith(f"{file.name}:") else 0
+    What is written wrong goes before what is missing: a missing key is often a misspelt one.
+    """
 
-    described = [_describe(dict(entry), file) for entry in error.errors(include_url=False)]
-    return min(described, key=lambda mistake: line(mistake.where or ""))
+    def rank(mistake: tuple[FactoryError, bool]) -> tuple[bool, int]:
+        where = mistake[0].where or ""
+        return mistake[1], int(where.rsplit(":", 1)[1]) if where.startswith(f"{file.name}:") else 0
+
+    entries = [dict(entry) for entry in error.errors(include_url=False)]
+    return min(((_describe(entry, file), entry["type"] == "missing") for entry in entries), key=rank)[0]
 
 
 def _describe(entry: dict[str, Any], file: RecipeFile) -> FactoryError:
@@ -45,11 +50,12 @@ def _describe(entry: dict[str, Any], file: RecipeFile) -> FactoryError:
         if listed or (isinstance(value, dict) and part in value):
             path.append(part)
             value = value[part]
-    path += [part for part in str(context.get("at", "")).split(".") if part]
+    for key in str(context.get("at", "")).split("."):
+        path += [int(key) if isinstance(value, list) else key] if key else []
     dotted = ".".join(map(str, path)) or "the recipe"
     where, kind, message = file.where(tuple(path)), entry["type"], entry["msg"]
     if kind in ("refused", "unknown_name"):
-        inside = ".".join(map(str, path[:-1])) if message.startswith("unknown key") else ""
+        inside = ".".join(map(str, path[:-1])) if context.get("inside") else ""
         return FactoryError(
             f"{message} in {inside}" if inside else message, where=where, mend=context["mend"]
         )

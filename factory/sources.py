@@ -14,7 +14,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,6 +75,7 @@ def resolve_model(reference: str, revision: str | None, where: str, folder: Path
         if reference != f"{SANDBOX}base":
             mend = suggest(reference, [f"{SANDBOX}base"])
             raise FactoryError(f"there is no model '{reference}'", where=where, mend=mend)
+        _no_revision(reference, revision, "part of the factory", where)
         path = sandbox.model_folder()
         return Source("sandbox", reference, _check_model(path, reference, where), path)
     local = _local(reference, revision, "model", where, folder)
@@ -108,6 +110,7 @@ def resolve_dataset(reference: str, revision: str | None, where: str, folder: Pa
         if name not in sandbox.DATASETS:
             mend = suggest(reference, [SANDBOX + known for known in sandbox.DATASETS])
             raise FactoryError(f"there is no dataset '{reference}'", where=where, mend=mend)
+        _no_revision(reference, revision, "part of the factory", where)
         digest = hashlib.sha256(f"{sandbox.FINGERPRINT}\0{name}".encode()).hexdigest()[:32]
         return Source("sandbox", reference, digest, None, "dataset")
     local = _local(reference, revision, "dataset", where, folder)
@@ -136,6 +139,26 @@ def materialise(source: Source, cache: Path) -> Path:
             _check_model_folder(path)
         return path
     return _write_sandbox(source, cache)
+
+
+@contextmanager
+def at_hand(dataset: Source) -> Iterator[Path | None]:
+    """The folder of a dataset whose rows can be checked now; None where it must be downloaded first.
+
+    A sandbox dataset is there for as long as the context, as JSON lines: writing parquet would take longer
+    than all the rest of a check.
+    """
+    if dataset.kind != "sandbox":
+        yield dataset.path
+        return
+    from factory.sandbox import datasets
+
+    with tempfile.TemporaryDirectory() as folder:
+        for (config, split), rows in datasets.MAKERS[dataset.reference.removeprefix(SANDBOX)]().items():
+            file = Path(folder) / config / f"{split}.jsonl"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        yield Path(folder)
 
 
 def _write_sandbox(source: Source, cache: Path) -> Path:
@@ -195,9 +218,7 @@ def _local(reference: str, revision: str | None, kind: str, where: str, folder: 
     written = Path(reference).expanduser() if reference.startswith("~") else Path(reference)
     path = Path(os.path.abspath(folder / written))  # noqa: PTH100 - resolve() would follow links
     if path.is_dir():
-        if revision is not None:
-            what = f"'{reference}' is a local folder, which has no revisions"
-            raise FactoryError(what, where=where, mend="Remove `revision:`")
+        _no_revision(reference, revision, "a local folder", where)
         return path
     if path.exists():
         mend = f"Name the folder that holds the {kind}"
@@ -207,6 +228,12 @@ def _local(reference: str, revision: str | None, kind: str, where: str, folder: 
         return None
     mend = f"Give a folder that exists (relative to the recipe, or absolute), or the Hub id of a {kind}"
     raise FactoryError(f"there is no {kind} folder '{reference}'", where=where, mend=mend)
+
+
+def _no_revision(reference: str, revision: str | None, kind: str, where: str) -> None:
+    if revision is not None:
+        what = f"'{reference}' is {kind}, which has no revisions"
+        raise FactoryError(what, where=where, mend="Remove `revision:`")
 
 
 def _flat(chosen: Selected, names: Sequence[str], wanted: Wanted) -> list[str]:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from written import ROWS, jsonl
 
+from factory import data
 from factory.data import Columns, DataSpec, load_rows, load_texts
 from factory.dataset_files import Wanted, select
 from factory.errors import FactoryError
@@ -161,13 +162,51 @@ def test_rows_are_the_first_in_file_order(
         written += [row["instruction"] for row in part]
     if not written:
         return
-    assert load_rows(folder, DataSpec(name="set", rows=rows))["instruction"] == written[:rows]
+    if rows is not None and rows > len(written):
+        assert f"has only {len(written)} row" in refusal(folder, rows=rows)
+    else:
+        assert load_rows(folder, DataSpec(name="set", rows=rows))["instruction"] == written[:rows]
 
 
 def refusal(folder: Path, **spec: Any) -> str:
     with pytest.raises(FactoryError) as caught:
         load_rows(folder, DataSpec(**{"name": "set", **spec}))
     return str(caught.value)
+
+
+def test_more_rows_than_there_are_is_refused_with_their_number(tmp_path: Path) -> None:
+    jsonl(tmp_path / "train.jsonl", *ROWS, {**ROWS[0], "response": ""})
+    assert refusal(tmp_path, rows=6, skip_empty=True).endswith(
+        "has only 5 rows that are not empty. Say rows: 5, or leave rows out."
+    )
+
+
+@pytest.mark.parametrize("rows", [3, 4])
+def test_rows_behind_those_that_are_looked_at_are_counted(
+    rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "CHECKED_ROWS", 1)
+    parquet(tmp_path / "train.parquet", *ROWS[:3])
+    spec = DataSpec(name="set", rows=rows)
+    if rows > 3:
+        with pytest.raises(FactoryError, match="has only 3 rows"):
+            data.check_rows(tmp_path, spec, "here")
+    else:
+        data.check_rows(tmp_path, spec, "here")
+
+
+@pytest.mark.parametrize(
+    ("check", "answers"), [("contains", True), ("final_number", False), ("exact", True), ("none", True)]
+)
+def test_a_check_needs_an_answer_in_some_row(check: str, answers: bool, tmp_path: Path) -> None:
+    plain = {"instruction": "who", "response": "Ann"}
+    jsonl(tmp_path / "train.jsonl", {**plain, "answer": ""}, {**plain, "answer": "Ann"})
+    spec = DataSpec(name="set", check=check)
+    if answers:
+        data.check_rows(tmp_path, spec, "here")
+    else:
+        with pytest.raises(FactoryError, match=f"check '{check}' finds no answer in dataset 'set'"):
+            data.check_rows(tmp_path, spec, "here")
 
 
 @pytest.mark.parametrize("response", [None, "", "  \n"])
@@ -221,6 +260,12 @@ def test_unusual_columns_are_asked_for(tmp_path: Path) -> None:
     assert "cannot tell which columns" in message and "hello, world" in message
 
 
+def test_instruction_and_response_are_two_columns(tmp_path: Path) -> None:
+    jsonl(tmp_path / "train.jsonl", *ROWS)
+    message = refusal(tmp_path, columns=Columns(instruction="response"))
+    assert "column 'response' is named for instruction and response" in message
+
+
 def test_a_column_that_is_not_text_is_refused(tmp_path: Path) -> None:
     jsonl(tmp_path / "train.jsonl", {"question": "1+1?", "answer": 2})
     assert "column 'answer' holds int in row 0 (from 0), not text" in refusal(tmp_path)
@@ -258,6 +303,17 @@ def test_texts_come_from_the_text_column_without_blank_ones(tmp_path: Path) -> N
 def test_texts_of_rows_are_their_parts_joined(tmp_path: Path) -> None:
     jsonl(tmp_path / "train.jsonl", DOLLY, GSM8K | {"instruction": "i", "response": "r"})
     assert load_texts(tmp_path, PLAIN) == ["Who?\nAnn did.\nAnn.", "i\nr"]
+
+
+def test_fewer_texts_than_asked_for_are_refused_before_a_run_only(tmp_path: Path) -> None:
+    jsonl(tmp_path / "text" / "train.jsonl", {"text": "a"}, {"text": " "})
+    jsonl(tmp_path / "rows" / "train.jsonl", DOLLY)
+    for folder in (tmp_path / "text", tmp_path / "rows"):
+        spec = DataSpec(name="calibration", rows=2)
+        assert len(load_texts(folder, spec)) == 1
+        with pytest.raises(FactoryError, match=r"here: dataset 'calibration' has only 1 row\. Say rows: 1"):
+            data.check_texts(folder, spec, "here")
+        data.check_texts(folder, spec.model_copy(update={"rows": 1}), "here")
 
 
 def test_another_column_of_text_may_be_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from written import BLOCKS, RECIPE, ROWS, jsonl, model, project
+from written import BLOCKS, RECIPE, ROWS, SCIENCE, jsonl, model, project
 
 from factory.errors import FactoryError
 from factory.plan import Plan, Ref, make_plan
@@ -204,6 +204,36 @@ REFUSED = {
     "dataset of an unknown task": ("evaluate.datasets.ark=science", "has no task 'ark'"),
     "shots behind a preamble": ("evaluate.shots.truthfulqa=3", "takes no shots"),
     "rows of another task": ("evaluate.datasets.arc=chat", "task 'arc': the dataset has no split 'test'"),
+    "more rows than there are": (
+        "datasets.math.rows=6", "dataset 'math' has only 5 rows. Say rows: 5, or leave"),
+    "more texts than there are": (
+        "prune.calibration.rows=6", "has only 5 rows. Say rows: 5, or leave rows out"),
+    "check without answers": ("datasets.math.check=choice_letter", "check 'choice_letter' finds no answer"),
+    "more shots than rows": ("evaluate.shots.arc=4", "has only 3 rows for 4 shots. Ask for 3 shots at most"),
+    "unknown module": (
+        "train.lora.target_modules=[up_proj, up_porj]", "is called 'up_porj'. Write 'up_proj'"),
+    "part of a module's name": (
+        "train.lora.target_modules=[proj]", "no module of the pruned model is called"),
+    "name for a pattern": ("train.lora.target_modules=up_proj", "matches 'up_proj'. Write a list: [up_proj]"),
+    "almost all": ("train.lora.target_modules=all_linear", "matches 'all_linear'. Write 'all-linear'"),
+    "broken pattern": ("train.lora.target_modules='(up'", "'(up' is no regular expression"),
+    "module of a block that is gone": (
+        "train.lora.target_modules=.*2.mlp.up_proj", "no module of the pruned"),
+    "module without a matrix": ("train.lora.target_modules=[mlp]", "'model.layers.0.mlp' has no matrix"),
+    "tied module": ("train.lora.target_modules=[embed_tokens]", "also its head (tie_word_embeddings)"),
+    "tied head": (
+        "variants.own.train.lora.modules_to_save=[lm_head]", "so they cannot be trained. Leave lm_head"),
+    "unknown module to save": (
+        "train.lora.modules_to_save=[nowhere]", "modules_to_save: no module of the pruned"),
+    "unknown module to spare": ("train.lora.exclude_modules=[nowhere]", "exclude_modules: no module"),
+    "block that is gone": ("train.lora.layers_to_transform=[1, 2]", "has no block 2, only 0 to 1"),
+    "rows of the sandbox": (
+        "datasets.chat={id: sandbox/instruct, prompt: instruct, rows: 2001}", "only 2000 rows"),
+    "shots of the sandbox": ("evaluate={suite: sandbox_v1, shots: {mmlu: 6}}", "has only 5 rows for 6 shots"),
+    "texts for rows": ("datasets.chat={id: sandbox/corpus, prompt: instruct}", "cannot tell which columns"),
+    "sandbox rows of another task": ("evaluate.datasets.arc=sandbox/math", "has no column 'question'"),
+    "dataset of several configs": (
+        "evaluate.datasets.arc=sandbox/subjects", "has 4 configs. Name a dataset with"),
     "model of another shape": (
         "variants.both.of=[own, ./base]", "'./base' has num_hidden_layers 4, the pruned model 2"),
 }  # fmt: skip
@@ -215,6 +245,48 @@ def test_what_could_only_fail_later_is_refused(case: str, recipe: Path) -> None:
     message = refusal(recipe, override)
     assert words in message
     assert message.startswith(f"--set {override}: ")
+
+
+# What may be mistaken for one of them.
+FINE = [
+    "train.lora.target_modules=[up_proj]",
+    "train.lora.target_modules=[mlp.up_proj]",
+    "train.lora.target_modules=All-Linear",
+    "train.lora.target_modules=.*1.mlp.(up|down)_proj",
+    "train.lora.modules_to_save=[mlp]",
+    "train.lora.layers_to_transform=[0, 1]",
+    "datasets.math.rows=5",
+    "evaluate.shots.arc=3",
+    "datasets.chat.check=final_number",
+]
+
+
+@pytest.mark.parametrize("override", FINE)
+def test_what_a_run_can_do_is_not_refused(override: str, recipe: Path) -> None:
+    plan(recipe, override)
+
+
+def test_a_check_of_rows_that_are_not_rewritten_does_no_harm(recipe: Path) -> None:
+    plan(recipe, "datasets.chat.check=choice_letter", "variants.other.targets=original")
+
+
+def test_texts_that_nobody_counted_may_be_fewer_than_usual(tmp_path: Path) -> None:
+    plan(project(tmp_path, RECIPE.replace("corpus, rows: 3", "corpus")))
+
+
+def test_the_line_of_a_module_in_a_list_is_named(tmp_path: Path) -> None:
+    text = RECIPE.replace("lora: {r: 4}", "lora:\n    target_modules:\n      - up_proj\n      - v_proj")
+    path = project(tmp_path, text)
+    assert refusal(path).startswith(f"{path}:13: target_modules: no module")
+
+
+def test_default_shots_need_rows_too(tmp_path: Path) -> None:
+    path = project(tmp_path, RECIPE.replace("shots: {arc: 1}, ", ""))
+    jsonl(tmp_path / "science" / "ARC-Challenge" / "train.jsonl", *SCIENCE[:2])
+    assert "no column 'question'" in refusal(path, "evaluate.datasets.arc=sandbox/math")
+    assert refusal(path).startswith(
+        f"{path}:17: task 'arc': split 'train' of config 'ARC-Challenge' has only 2"
+    )
 
 
 def test_the_line_of_the_recipe_is_named(tmp_path: Path) -> None:

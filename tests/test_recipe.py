@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory.errors import FactoryError
-from factory.library_fields import CONTROLLED, fields
+from factory.library_fields import BOUNDS, CONTROLLED, UNUSABLE, complaint
+from factory.library_sources import fields, forms
 from factory.recipe import Calibration, Dataset, Evaluate, Prune, Recipe, Regenerate, load_recipe
 from factory.recipe_file import MAX_BYTES
 
@@ -66,6 +67,7 @@ def test_a_variant_overrides_training_field_by_field(tmp_path: Path) -> None:
     assert fields_used.sft == {"max_steps": 3, "learning_rate": 2e-3}
 
 
+DENSITY = ("slerp, of: [own, other], t: 0.5", "ties, of: [own, other], weights: [1, 1], density: [{}, 1]")
 # What replaces what, the line that is blamed, and words of the message.
 MISTAKES = {
     "broken yaml": ("{model: sandbox/base}", "{model: sandbox/base", 3, ["broken YAML"]),
@@ -84,7 +86,11 @@ MISTAKES = {
     "unknown check": ("final_number", "finalnumber", 7, ["datasets.math.check", "'final_number'"]),
     "unknown targets": ("targets: original", "targets: orginal", 13, ["plain.targets", "'original'"]),
     "unknown dataset": ("data: [chat]", "data: [caht]", 15, ["unknown dataset 'caht'", "'chat'"]),
-    "dataset twice": ("data: [chat]", "data: [chat, chat]", 15, ["dataset 'chat' twice"]),
+    "dataset twice": ("data: [chat]", "data: [chat, chat]", 15,
+                      ["'chat' stands twice in variants.other.data", "Name it once"]),
+    "task twice": ("sandbox_v1}", "sandbox_v1, tasks: [arc, gsm8k, arc]}", 17,
+                   ["'arc' stands twice in evaluate.tasks"]),
+    "entry twice, in lines": ("data: [chat]", "data: [chat,\n      chat]", 16, ["'chat' stands twice"]),
     "unknown variant": ("of: [own,", "of: [ownn,", 16, ["unknown variant 'ownn'", "'own'"]),
     "variant of itself": ("of: [own,", "of: [both,", 16, ["merged from itself"]),
     "base in a merge": ("of: [own,", "of: [base,", 16, ["merges the base model"]),
@@ -92,15 +98,25 @@ MISTAKES = {
     "key twice": ("name: small", "name: small\nname: other", 2, ["'name' is there twice"]),
     "name of a folder above": ("name: small", "name: ../small", 1, ["does not do as a name"]),
     "name with a blank": ("  own:", "  o wn:", 14, ["'o wn' does not do as a name"]),
+    "name of the store": ("name: small", "name: store", 1, ["a recipe cannot be called 'store'"]),
+    "name of the store in capitals": ("name: small", "name: Store", 1, ["cannot be called 'Store'"]),
     "reserved name": ("  own:", "  base:", 14, ["cannot be called 'base'"]),
     "unknown merge method": ("merge: slerp", "merge: slurp", 16, ["no merge method 'slurp'", "'slerp'"]),
     "missing merge parameter": (", t: 0.5", "", 16, ["slerp needs 't'"]),
     "parameter of another method": ("t: 0.5", "t: 0.5, density: [1, 1]", 16, ["no parameter 'density'"]),
     "slerp of one": ("of: [own, other]", "of: [own]", 16, ["exactly 2 models", "names 1"]),
     "slerp of three": ("of: [own, other]", "of: [own, other, plain]", 16, ["exactly 2 models", "names 3"]),
-    "merge of one model twice": ("of: [own, other]", "of: [own, own]", 16, ["names a model twice"]),
+    "merge of one model twice": ("of: [own, other]", "of: [own, own]", 16, ["'own' stands twice"]),
+    "misspelt merge": ("merge: slerp", "mrege: slerp", 16, ["unknown key 'mrege'", "Write 'merge'"]),
     "too few weights": ("slerp, of: [own, other], t: 0.5", "linear, of: [own, other], weights: [1]", 16,
                         ["weights has 1 numbers for 2 models"]),
+    "weights of nothing": ("slerp, of: [own, other], t: 0.5", "ties, of: [own, other], weights: [0, 0]", 16,
+                           ["all weights are 0"]),
+    "weights that cancel": ("slerp, of: [own, other], t: 0.5", "linear, of: [own, other], weights: [1, -1]",
+                            16, ["add up to 0", "normalize: false"]),
+    "density of nothing": (DENSITY[0], DENSITY[1].format(0), 16, ["density.0 should be more than 0"]),
+    "density below nothing": (DENSITY[0], DENSITY[1].format(-0.5), 16, ["density.0 should be more than 0"]),
+    "density of more than all": (DENSITY[0], DENSITY[1].format(1.5), 16, ["density.0 should be at most 1"]),
     "unknown lora field": ("{r: 4}", "{r: 4, lora_alfa: 8}", 10, ["PEFT's LoraConfig", "'lora_alpha'"]),
     "unknown sft field": ("max_steps: 3", "max_step: 3", 11, ["TRL's SFTConfig", "'max_steps'"]),
     "wrong type of an sft field": ("max_steps: 3", "max_steps: many", 11, ["'max_steps' should be a whole"]),
@@ -124,6 +140,73 @@ def test_a_mistake_is_told_with_its_line_and_mend(case: str, tmp_path: Path) -> 
     assert sorted(tmp_path.iterdir()) == [path]
 
 
+# A field of `train`, a value that could only fail later, and words of the message.
+FIELDS = {
+    "lora.r=0": "'r' should be at least 1, not 0",
+    "lora.r=four": "'r' should be a whole number, not 'four'",
+    "lora.lora_alpha=0": "'lora_alpha' should be more than 0",
+    "lora.lora_dropout=1.5": "'lora_dropout' should be at least 0 and less than 1",
+    "lora.lora_dropout=-0.1": "'lora_dropout' should be at least 0 and less than 1",
+    "lora.bias=al": "'bias' cannot be 'al'. Write 'all'",
+    "lora.init_lora_weights=gausian": "'init_lora_weights' cannot be 'gausian'. Write 'gaussian'",
+    "lora.init_lora_weights=3": "'init_lora_weights' cannot be 3",
+    "lora.target_modules=3": "'target_modules' should be a list (each entry text) or text or null, not 3",
+    "lora.target_modules=[3]": "'target_modules' should be a list (each entry text) or text or null, not [3]",
+    "lora.modules_to_save=lm_head": "'modules_to_save' should be a list (each entry text) or null",
+    "lora.rank_pattern=3": "'rank_pattern' should be a mapping of keys to values or null",
+    "sft.learning_rate=0": "'learning_rate' should be more than 0",
+    "sft.learning_rate=-1e-3": "'learning_rate' should be more than 0",
+    "sft.learning_rate=null": "'learning_rate' should be a number, not None",
+    "sft.max_steps=0": "'max_steps' should be at least 1, or -1 for num_train_epochs to decide",
+    "sft.max_steps=-2": "'max_steps' should be at least 1",
+    "sft.max_steps=1.5": "'max_steps' should be a whole number",
+    "sft.num_train_epochs=0": "'num_train_epochs' should be more than 0",
+    "sft.per_device_train_batch_size=0": "'per_device_train_batch_size' should be at least 1",
+    "sft.gradient_accumulation_steps=0": "'gradient_accumulation_steps' should be at least 1",
+    "sft.logging_steps=0": "'logging_steps' should be a whole number of steps, or a share",
+    "sft.logging_steps=2.5": "'logging_steps' should be a whole number of steps",
+    "sft.save_steps=-1": "'save_steps' should be a whole number of steps",
+    "sft.warmup_steps=-1": "'warmup_steps' should be at least 0",
+    "sft.weight_decay=-0.1": "'weight_decay' should be at least 0",
+    "sft.max_grad_norm=-1": "'max_grad_norm' should be at least 0",
+    "sft.adam_beta2=1": "'adam_beta2' should be at least 0 and less than 1",
+    "sft.max_length=15": "'max_length' should be at least 16",
+    "sft.lr_scheduler_type=cosin": "'lr_scheduler_type' cannot be 'cosin'. Write 'cosine'",
+    "sft.lr_scheduler_type=greedy": "'lr_scheduler_type' cannot be 'greedy': it follows scores",
+    "sft.optim=adamw_torc": "'optim' cannot be 'adamw_torc'. Write 'adamw_torch'",
+    "sft.optim=3": "'optim' cannot be 3",
+    "sft.save_strategy=step": "'save_strategy' cannot be 'step'. Write 'steps'",
+    "sft.packing=maybe": "'packing' should be true or false",
+    "sft.lr_scheduler_kwargs=[1]": "'lr_scheduler_kwargs' should be a mapping",
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_value_that_no_training_takes_is_refused(field: str, tmp_path: Path) -> None:
+    (kind, name), value = field.split("=")[0].split("."), field.partition("=")[2]
+    other = "  lora: {r: 4}\n  sft: {max_steps: 3, learning_rate: 1e-3}\n"
+    path = write(tmp_path, TEXT.replace(other, f"  {kind}:\n    {name}: {value}\n"))
+    message = refusal(path)
+    assert message.startswith(f"{path}:11: {FIELDS[field]}"), message
+    assert f"--set variants.own.train.{field}: {FIELDS[field]}" in refusal(
+        write(tmp_path, TEXT), f"variants.own.train.{field}"
+    )
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["sft.max_steps=-1", "sft.warmup_steps=0.1", "sft.logging_steps=0.1", "sft.logging_steps=5",
+     "sft.max_length=16", "sft.max_length=null", "sft.lr_scheduler_type=cosine_with_restarts",
+     "sft.optim=adafactor", "sft.save_strategy=epoch", "sft.num_train_epochs=0.5",
+     "sft.lr_scheduler_kwargs={num_cycles: 2}",
+     "lora.r=1", "lora.lora_dropout=0", "lora.bias=lora_only", "lora.init_lora_weights=pissa_niter_4",
+     "lora.init_lora_weights=true", "lora.target_modules=[q_proj]", "lora.target_modules=null",
+     "lora.layers_to_transform=[0, 1]", "lora.rank_pattern={q_proj: 8}", "lora.modules_to_save=[lm_head]"],
+)  # fmt: skip
+def test_a_value_that_training_takes_passes(field: str, tmp_path: Path) -> None:
+    load_recipe(write(tmp_path, TEXT), [f"train.{field}"])
+
+
 def test_merges_that_go_round_in_a_circle_are_refused(tmp_path: Path) -> None:
     circle = "  loop: {merge: slerp, of: [both, plain], t: 0.5}\nevaluate:"
     text = TEXT.replace("of: [own,", "of: [loop,").replace("evaluate:", circle)
@@ -140,6 +223,23 @@ def test_merges_may_be_written_before_their_parts(tmp_path: Path) -> None:
 def test_the_first_of_several_mistakes_is_told(tmp_path: Path) -> None:
     text = TEXT.replace("suite: sandbox_v1", "suit: x").replace("drop: 2", "drop: two")
     assert ":4: prune.drop" in refusal(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("removed", "old", "new", "line", "words"),
+    [
+        ("evaluate: {suite: sandbox_v1}\n", "drop:", "drp:", 4, "unknown key 'drp' in prune. Write 'drop'"),
+        ("name: small\n", "drop: 2", "drop: two", 3, "prune.drop should be a whole number"),
+        ("base: {model: sandbox/base}\n", "suite:", "siute:", 16, "unknown key 'siute' in evaluate"),
+        ("name: small\n", "max_steps: 3", "max_steps: 0", 10, "'max_steps' should be at least 1"),
+        ("name: small\n", "drop: 2", "drop: 2", 1, "'name' is missing in the recipe"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_before_what_is_missing(
+    removed: str, old: str, new: str, line: int, words: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, TEXT.replace(removed, "").replace(old, new, 1))
+    assert refusal(path).startswith(f"{path}:{line}: {words}")
 
 
 @pytest.mark.parametrize(
@@ -251,6 +351,26 @@ def test_library_fields_are_those_of_the_libraries() -> None:
                  "revision", "inference_mode"}  # fmt: skip
     assert set(fields("lora")) == {field.name for field in dataclass_fields(LoraConfig)} - inherited
     assert set(CONTROLLED["sft"]) <= set(fields("sft"))
+    assert set(BOUNDS) | set(UNUSABLE) <= set(fields("sft")) | set(fields("lora"))
+
+
+def test_names_to_choose_from_are_those_of_the_libraries() -> None:
+    from transformers.trainer_utils import SaveStrategy, SchedulerType
+    from transformers.training_args import OptimizerNames
+
+    enums = {"optim": OptimizerNames, "lr_scheduler_type": SchedulerType, "save_strategy": SaveStrategy}
+    for field, enum in enums.items():
+        (form,) = forms(fields("sft")[field])
+        assert set(form.words) == {member.value for member in enum}
+
+
+def test_the_defaults_of_the_train_stage_pass_as_values_of_a_recipe(tmp_path: Path) -> None:
+    from factory.stages.train import LORA, SFT, SFT_ON
+
+    sft = {key: value for values in (SFT, *SFT_ON.values()) for key, value in values.items()}
+    assert [complaint("lora", key, value) for key, value in LORA.items()] == [None] * len(LORA)
+    wrong = {key: found for key, value in sft.items() if (found := complaint("sft", key, value))}
+    assert wrong.keys() <= CONTROLLED["sft"].keys()
 
 
 def test_reading_a_recipe_loads_no_heavy_library() -> None:

@@ -11,9 +11,10 @@ import pytest
 from written import ROWS, jsonl, model
 
 from factory import hashing
-from factory.dataset_files import Wanted
+from factory.dataset_files import Wanted, read_rows
 from factory.errors import FactoryError
-from factory.sources import Source, materialise, resolve_dataset, resolve_model
+from factory.sandbox import DATASETS
+from factory.sources import Source, at_hand, materialise, resolve_dataset, resolve_model
 
 TRAIN = Wanted()
 
@@ -111,6 +112,24 @@ def test_a_file_is_no_model(tmp_path: Path) -> None:
 def test_a_folder_has_no_revision(tmp_path: Path) -> None:
     model(tmp_path / "m")
     assert "has no revisions. Remove `revision:`" in refused(tmp_path, revision="main")
+
+
+def test_the_sandbox_has_no_revision(tmp_path: Path) -> None:
+    assert "is part of the factory, which has no revisions" in refused(tmp_path, "sandbox/base", "main")
+    with pytest.raises(FactoryError, match="'sandbox/math' is part of the factory"):
+        resolve_dataset("sandbox/math", "main", "r.yaml:5", tmp_path, TRAIN)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_sandbox_dataset_at_hand_is_the_one_a_run_reads(name: str, tmp_path: Path) -> None:
+    source = data(tmp_path, f"sandbox/{name}")
+    made = materialise(source, tmp_path / "cache")
+    with at_hand(source) as folder:
+        assert folder is not None
+        for file in made.rglob("*.parquet"):
+            same = (folder / file.relative_to(made)).with_suffix(".jsonl")
+            assert list(read_rows([same], None, None)) == list(read_rows([file], None, None))
+    assert not folder.exists()
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -102,7 +103,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
 
     Raises:
         FactoryError: PEFT or TRL refuse a value, the tokenizer has no chat template, the template does
-            not end a turn with a stop token, or no row fits max_length.
+            not end a turn with a stop token, no row fits max_length, the device has too little memory,
+            or the weights grew until they were no numbers.
     """
     import datasets
     import torch
@@ -121,7 +123,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     rows, tokens, left_out = _rows(settings, inputs, tokenizer, model, arguments.max_length)
     trainer = _trainer(settings, model, tokenizer, (lora, arguments), rows, progress)
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    result = trainer.train(resume_from_checkpoint=_last_checkpoint(out / "checkpoints"))
+    result = _fit(trainer, _last_checkpoint(out / "checkpoints"))
     state = trainer.state
 
     _save_adapter(trainer.model, out / "adapter")
@@ -187,6 +189,7 @@ def _checked(kind: str, make: Callable[..., Any], defaults: Mapping[str, Any], c
 
 
 def _refusal(where: str, error: Exception) -> FactoryError:
+    traceback.print_exception(error)  # into the step's log: the one line below may not be all
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return FactoryError(f"the library refuses this: {reason}", where=where, mend="Change it in the recipe")
 
@@ -299,6 +302,30 @@ def _trainer(
             steps = math.ceil(batches * arguments.num_train_epochs)
         arguments.logging_steps = 10 if steps >= 100 else 1  # divides save_steps: a resumed curve is the same
     return trainer
+
+
+def _fit(trainer: Any, checkpoint: str | None) -> Any:
+    """Trains. What would end the same way again is told as such, with what to change."""
+    import torch
+
+    try:
+        result = trainer.train(resume_from_checkpoint=checkpoint)
+    except torch.OutOfMemoryError as error:
+        raise FactoryError(
+            f"the device has too little memory for a step ({str(error).split('. ')[0]})",
+            where="train.sft.per_device_train_batch_size",
+            mend="Lower it or max_length, or free the device's memory",
+        ) from error
+    except _REFUSALS as error:  # such as a schedule that lacks one of its lr_scheduler_kwargs
+        raise _refusal("train", error) from error
+    weights = (p for p in trainer.model.parameters() if p.requires_grad)
+    if not all(bool(p.isfinite().all()) for p in weights):
+        raise FactoryError(
+            "training diverged: the weights are no numbers any more",
+            where="train.sft.learning_rate",
+            mend="Lower it",
+        )
+    return result
 
 
 def _last_checkpoint(folder: Path) -> str | None:

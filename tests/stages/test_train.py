@@ -297,6 +297,8 @@ def test_rows_that_are_too_long_are_left_out_whole(tiny_model: Path, rows: Path,
         ({"target_modules": ["nowhere"]}, {}, "train"),
         ({"modules_to_save": ["lm_head"]}, {}, "train.lora: this model's embeddings"),
         ({"init_lora_weights": "nonsense"}, {}, "train"),
+        ({}, {"lr_scheduler_type": "cosine_with_min_lr"}, "train: the library refuses this: One of min_lr"),
+        ({}, {"learning_rate": 1e30}, "train.sft.learning_rate: training diverged"),
     ],
 )
 def test_a_value_the_libraries_refuse_is_one_line(
@@ -306,6 +308,20 @@ def test_a_value_the_libraries_refuse_is_one_line(
         run(tiny_model, {"math": rows}, tmp_path, lora=lora, sft=sft)
     assert str(refused.value).startswith(where)
     assert "\n" not in str(refused.value)
+
+
+def test_too_little_memory_is_told_with_what_to_lower(
+    tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from trl import SFTTrainer
+
+    def starve(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(SFTTrainer, "training_step", starve)
+    with pytest.raises(FactoryError, match=r"too little memory.*Lower it or max_length"):
+        run(tiny_model, {"math": rows}, tmp_path)
 
 
 @pytest.mark.parametrize(
