@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from factory.wording import block_range, counted
+
 TEMPLATE = "report.md.jinja"
 NEAREST = 10  # runs of blocks listed
 LONGEST_TEXT = 600  # characters of an example that are shown
@@ -79,9 +81,10 @@ def markdown(report: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "percent": percent, "interval": interval, "points": points, "run": run_of_blocks, "cell": cell,
+        "percent": percent, "interval": interval, "points": points, "cell": cell,
         "duration": duration, "made": made_how, "verdict": verdict,
     }  # fmt: skip
+    environment.globals |= {"block_range": block_range, "counted": counted}
     return environment.get_template(TEMPLATE).render(report, nearest=NEAREST)
 
 
@@ -100,12 +103,6 @@ def points(difference: Estimate) -> str:
     # Rounded before it is printed, and without the sign that a rounded zero may keep.
     value, low, high = (round(100 * difference[key], 1) + 0.0 for key in ("value", "low", "high"))
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "\N{MINUS SIGN}")
-
-
-def run_of_blocks(blocks: list[int]) -> str:
-    """A half-open range as `4..6`, both ends included; `4` for one block."""
-    start, stop = blocks
-    return str(start) if stop - start == 1 else f"{start}..{stop - 1}"
 
 
 def cell(text: object) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from factory.wording import blocks_of
+
 DOTS_PER_INCH = 150
 NUMBERS_UP_TO = 16  # blocks; a larger table has cells too small for numbers
 
@@ -60,9 +62,8 @@ def heatmap(path: Path, distances: Sequence[Sequence[float]], chosen: tuple[int,
     axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="white", linewidth=5))
     axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="#d55e00", linewidth=2.5))
     # The upper right of the picture is always empty: a run that starts late is short.
-    said = f"block {start}" if stop - start == 1 else f"blocks {start}..{stop - 1}"
     note = axes.annotate(
-        f"removed: {said}\ndistance {distances[stop - start - 1][start]:.3f}",
+        f"removed: {blocks_of(start, stop, blocks)}\ndistance {distances[stop - start - 1][start]:.3f}",
         xy=(start + 0.5, stop - start + 0.5),
         xytext=(0.97, 0.95),
         textcoords="axes fraction",
