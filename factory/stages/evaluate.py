@@ -227,15 +227,14 @@ def _scores(tasks: Sequence[Task], settings: Settings, samples: Mapping[str, Pat
         means.append(bootstrap.draw_means(table["score"], table["group"], settings.bootstrap, seed))
         value = bootstrap.mean_of_groups(table["score"], table["group"])
         found[task.task] = {
-            **asdict(bootstrap.estimate(value, means[-1])),
-            "n": len(table["score"]),
+            **asdict(bootstrap.estimate(value, means[-1], len(table["score"]))),
             "metric": task.metric,
             "shots": settings.shots[task.task],
         }
     value = float(np.mean([score["value"] for score in found.values()]))
+    n = sum(score["n"] for score in found.values())
     average = {
-        **asdict(bootstrap.estimate(value, np.mean(means, axis=0))),
-        "n": sum(score["n"] for score in found.values()),
+        **asdict(bootstrap.estimate(value, np.mean(means, axis=0), n)),
         "metric": "mean",
         "shots": None,
     }

@@ -19,7 +19,8 @@ from factory.errors import FactoryError
 from factory.stages import Frozen, Progress, pages, pictures
 
 if TYPE_CHECKING:
-    from factory.paired import Estimate, Paired
+    from factory.paired import Paired
+    from factory.tasks.bootstrap import Estimate
 
 VERSION = 1
 LIBRARIES = ("jinja2", "matplotlib", "numpy")
@@ -110,7 +111,8 @@ def assemble(
     Raises:
         FactoryError: two models were scored on different documents.
     """
-    from factory.paired import CONFIDENCE, Paired, TaskSamples
+    from factory.paired import Paired, TaskSamples
+    from factory.tasks.bootstrap import CONFIDENCE
 
     scores = {row.name: _json(inputs[f"evaluate.{row.name}"] / "scores.json") for row in settings.models}
     base = next(row.name for row in settings.models if row.kind == "base")

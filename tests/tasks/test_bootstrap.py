@@ -19,9 +19,10 @@ def test_replicates_keep_every_group() -> None:
 
 def test_the_standard_error_is_that_of_a_mean() -> None:
     scores = [1.0] * 60 + [0.0] * 140
-    found = estimate(0.3, draw_means(scores, ["x"] * 200, 4000, seed=1))
+    found = estimate(0.3, draw_means(scores, ["x"] * 200, 4000, seed=1), 200)
     exact = np.sqrt(0.3 * 0.7 / 200)
     assert found.stderr == pytest.approx(exact, rel=0.05)
+    assert found.n == 200
     assert found.low == pytest.approx(0.3 - 1.96 * exact, abs=0.01)
     assert found.high == pytest.approx(0.3 + 1.96 * exact, abs=0.01)
 
