@@ -121,7 +121,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     rows, tokens, left_out = _rows(settings, inputs, tokenizer, model, arguments.max_length)
     trainer = _trainer(settings, model, tokenizer, (lora, arguments), rows, progress)
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    result = trainer.train(resume_from_checkpoint=_last_checkpoint(out / "checkpoints"))
+    trainer.train(resume_from_checkpoint=_last_checkpoint(out / "checkpoints"))
     state = trainer.state
 
     _save_adapter(trainer.model, out / "adapter")
@@ -133,9 +133,6 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
     curve = [[entry["step"], round(entry["loss"], 5)] for entry in state.log_history if "loss" in entry]
-    curve = curve or [
-        [state.global_step, round(result.training_loss, 5)]
-    ]  # the recipe may switch logging off
     return {
         "rows": len(rows),
         "rows_left_out": left_out,
@@ -265,16 +262,26 @@ def _trainer(
     from trl import SFTTrainer
 
     class Report(TrainerCallback):
-        """Tells progress, and marks a checkpoint once everything in it is on disk."""
+        """Tells progress, logs what would be lost, and marks a checkpoint once all in it is on disk."""
 
         loss = ""
+
+        def _log_too(self, state: Any, control: Any) -> None:
+            # A checkpoint does not hold the losses since the last log: a resumed run would forget them.
+            # And a recipe may log more rarely than it has steps, or never.
+            if control.should_save or state.global_step >= state.max_steps:
+                control.should_log = True
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if "loss" in (logs or {}):
                 self.loss = f"loss {logs['loss']:.3f}"
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self._log_too(state, control)
             progress(state.global_step, state.max_steps, "steps", self.loss)
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self._log_too(state, control)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()

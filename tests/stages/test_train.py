@@ -217,6 +217,32 @@ def test_a_broken_run_resumes_and_gives_the_same_weights(
     assert not checkpoints.exists()
 
 
+@pytest.mark.parametrize("logging", [{"logging_steps": 50}, {"logging_strategy": "no"}])
+def test_losses_are_kept_however_rarely_they_are_logged(
+    tiny_model: Path, rows: Path, tmp_path: Path, logging: dict[str, Any]
+) -> None:
+    """Also those of the steps before an interruption."""
+    sft = {"max_steps": 6, "save_steps": 4, **logging}
+    facts = run(tiny_model, {"math": rows}, tmp_path / "straight", sft=sft)
+    assert [step for step, _ in facts["losses"]] == [4, 6]
+    assert facts["loss_first"] == facts["losses"][0][1] > facts["loss_last"] == facts["losses"][1][1] > 0
+
+    def stop(done: int, *_: Any) -> None:
+        if done == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(tiny_model, {"math": rows}, tmp_path / "broken", stop, sft=sft)
+    assert run(tiny_model, {"math": rows}, tmp_path / "broken", sft=sft) == facts
+    assert weights(tmp_path / "broken") == weights(tmp_path / "straight")
+
+
+def test_a_run_without_a_checkpoint_has_a_loss(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+    sft = {"max_steps": 2, "logging_steps": 50, "save_strategy": "no"}
+    facts = run(tiny_model, {"math": rows}, tmp_path, sft=sft)
+    assert [step for step, _ in facts["losses"]] == [2]
+
+
 def test_a_run_killed_behind_its_last_step_only_saves(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
     sft = {"max_steps": 2, "save_steps": 2}
     run(tiny_model, {"math": rows}, tmp_path / "straight", sft=sft)
