@@ -22,10 +22,11 @@ from factory import prompts
 from factory.data import DataSpec, load_rows
 from factory.errors import FactoryError
 from factory.models import load
-from factory.models.checkpoint import carry_files, stored_dtype
+from factory.models.checkpoint import carry_files, follow_umask, stored_dtype
 from factory.stages import Frozen, Progress
+from factory.wording import counted
 
-VERSION = 1
+VERSION = 2
 LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "peft", "accelerate")
 
 # Defaults are ours where the paper gives none; rank and learning rate follow SDFT's LoRA runs.
@@ -98,7 +99,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
 
     Returns:
         Rows trained on and left out as too long, tokens of those rows, steps, epochs, first and last
-        loss, the loss curve as [step, loss] pairs, parameters and how many of them were trained.
+        loss, the loss curve as [step, loss] pairs, parameters and how many of them were trained, and
+        `used`: the values behind the run, written in the recipe or not.
 
     Raises:
         FactoryError: PEFT or TRL refuse a value, the tokenizer has no chat template, the template does
@@ -130,6 +132,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     merged.save_pretrained(out / "model")
     carry_files(source, out / "model")
     shutil.copyfile(source / "config.json", out / "model" / "config.json")
+    follow_umask(out)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
     curve = [[entry["step"], round(entry["loss"], 5)] for entry in state.log_history if "loss" in entry]
@@ -144,6 +147,21 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "losses": curve[:: math.ceil(len(curve) / CURVE_POINTS)],
         "parameters": merged.num_parameters(),
         "trainable_parameters": trainable,
+        "used": _used(lora, trainer.args),
+    }
+
+
+def _used(lora: Any, arguments: Any) -> dict[str, Any]:
+    """The values a reader asks for first; a recipe may leave them to defaults of ours or the libraries'."""
+    at_once = arguments.train_batch_size * arguments.world_size
+    return {
+        "learning_rate": arguments.learning_rate,
+        "schedule": str(getattr(arguments.lr_scheduler_type, "value", arguments.lr_scheduler_type)),
+        "rank": lora.r,
+        "alpha": lora.lora_alpha,
+        "batch": at_once * arguments.gradient_accumulation_steps,
+        "packing": arguments.packing,
+        "max_length": arguments.max_length,
     }
 
 
@@ -236,7 +254,7 @@ def _rows(
             tokens += len(ids)
     if not rows:
         raise FactoryError(
-            f"all {left_out} rows are longer than max_length, {max_length} tokens",
+            f"no row fits max_length, {max_length} tokens ({counted(left_out, 'row')} left out)",
             where="train.sft.max_length",
             mend="Raise it",
         )
