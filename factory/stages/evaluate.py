@@ -22,6 +22,7 @@ from factory.stages import Frozen, Progress
 from factory.tasks import gsm8k
 from factory.tasks.document import Document
 from factory.tasks.suites import SUITES, Task, wanted
+from factory.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -130,7 +131,6 @@ def _sources(task: Task, folder: Path, shots: int) -> list[_Source]:
     sources = []
     for config, splits in select_local(folder, wanted(task, shots), str(folder)).items():
         where = f"{folder} ({config})" if config else str(folder)
-
         files = {split: [folder / name for name in names] for split, names in splits.items()}
         scored = _rendered(task, files[task.split], preamble, f"{where}, {task.split}")
         examples = (
@@ -141,7 +141,10 @@ def _sources(task: Task, folder: Path, shots: int) -> list[_Source]:
         if not scored:
             raise FactoryError(f"split '{task.split}' has no rows", where=where, mend="Add its rows")
         if len(examples) < shots:
-            what = f"{task.task} wants {shots} shots, but split '{task.shots_split}' has {len(examples)} rows"
+            what = (
+                f"{task.task} wants {counted(shots, 'shot')}, "
+                f"but split '{task.shots_split}' has {counted(len(examples), 'row')}"
+            )
             raise FactoryError(what, where=where, mend="Ask for fewer shots or add rows")
         sources.append(_Source(config if task.by_subject else task.task, scored, examples))
     return sources
@@ -157,6 +160,9 @@ def _rendered(task: Task, files: Sequence[Path], preamble: str, where: str) -> l
     documents = []
     for index, row in enumerate(read_rows(files, task.columns, None)):
         try:
+            empty = [column for column in task.columns if row[column] is None]
+            if empty:  # most would be rendered as the word None
+                raise ValueError(f"its column '{empty[0]}' is empty")
             document = task.document(row)
             _check(document, task)
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
