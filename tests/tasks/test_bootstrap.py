@@ -32,3 +32,18 @@ def test_the_same_seed_draws_the_same_documents_for_every_model() -> None:
     ours, theirs = (draw_means(values, groups, 100, seed=3) for values in (scores + 0.25, scores))
     assert np.allclose(ours - theirs, 0.25)
     assert not np.allclose(theirs, draw_means(scores, groups, 100, seed=4))
+
+
+def test_a_large_task_is_drawn_in_blocks_and_no_replicate_is_left_out() -> None:
+    """MMLU has 14,042 documents: 1,000 replicates at once would hold 112 MB of indices."""
+    scores = np.random.default_rng(0).random(14_042)
+    means = draw_means(scores, ["x"] * len(scores), 700, seed=0)
+    assert means.shape == (700,)
+    assert np.abs(means - scores.mean()).max() < 6 * scores.std() / np.sqrt(len(scores))
+    assert means.std() == pytest.approx(scores.std() / np.sqrt(len(scores)), rel=0.15)
+    assert len(set(means)) == 700
+
+
+def test_all_alike_has_an_interval_without_width() -> None:
+    found = estimate(1.0, draw_means([1.0] * 60, ["x"] * 60, 200, seed=0), 60)
+    assert (found.low, found.high, found.stderr, found.n) == (1.0, 1.0, 0.0, 60)
