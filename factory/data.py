@@ -1,6 +1,6 @@
 """Rows of text for the stages: which columns mean what, loaded as plain instruction-response rows.
 
-`importance` reads texts, `regenerate` and `train` read rows; a recipe's `datasets` become `DataSpec`s.
+`importance` reads texts (`TextSpec`), `regenerate` and `train` read rows (`DataSpec`).
 `recipe.py` checks what can be seen of them before a run, through the same functions.
 """
 
@@ -50,14 +50,12 @@ class Columns(BaseModel):
     text: str | None = None
 
 
-class DataSpec(BaseModel):
-    """A part of a dataset folder and how to read it.
+class TextSpec(BaseModel):
+    """A part of a dataset folder and how to find its texts: all that calibration needs.
 
     Attributes:
         name: the recipe's name of the dataset; names seeds and messages, not files.
-        rows: how many of the first rows, in file order; None for all.
-        prompt: one of `factory.prompts.KINDS`.
-        check: how the answer of a regenerated response is compared with the original's.
+        rows: how many of the first rows or texts, in file order; None for all.
         skip_empty: rows without an instruction or a response are left out (Alpaca has 28), not refused.
     """
 
@@ -67,10 +65,20 @@ class DataSpec(BaseModel):
     config: str | None = None
     split: str = "train"
     rows: int | None = Field(default=None, ge=1)
-    prompt: Prompt = "instruct"
-    check: Check = "none"
     skip_empty: bool = False
     columns: Columns = Columns()
+
+
+class DataSpec(TextSpec):
+    """A part of a dataset folder and how to read its rows.
+
+    Attributes:
+        prompt: one of `factory.prompts.KINDS`.
+        check: how the answer of a regenerated response is compared with the original's.
+    """
+
+    prompt: Prompt = "instruct"
+    check: Check = "none"
 
 
 # Tried in order. `tests/test_data.py` holds a row of each.
@@ -136,7 +144,7 @@ def _text(value: Any, column: str, row: int, where: str) -> str:
     return value
 
 
-def iterate_rows(folder: Path, spec: DataSpec, where: str | None = None) -> Iterator[dict[str, str]]:
+def iterate_rows(folder: Path, spec: TextSpec, where: str | None = None) -> Iterator[dict[str, str]]:
     """The rows of `load_rows`, one by one.
 
     Raises:
@@ -178,12 +186,12 @@ def _by_role(row: dict[str, Any], by_role: dict[str, str], index: int, place: st
     return found
 
 
-def _refuse_empty(spec: DataSpec, where: str) -> None:
+def _refuse_empty(spec: TextSpec, where: str) -> None:
     what = f"dataset '{spec.name}' has no rows in split '{spec.split}'"
     raise FactoryError(what, where=where, mend="Name a split with rows, or fill the files")
 
 
-def _refuse_few(spec: DataSpec, count: int, where: str) -> None:
+def _refuse_few(spec: TextSpec, count: int, where: str) -> None:
     """Refuses `count` rows where the spec asks for more: a set must not turn out smaller in silence."""
     if not count:
         _refuse_empty(spec, where)
@@ -208,7 +216,7 @@ def load_rows(folder: Path, spec: DataSpec) -> Dataset:
     return Dataset.from_dict({role: [row[role] for row in rows] for role in ROW_COLUMNS}, features=features)
 
 
-def iterate_texts(folder: Path, spec: DataSpec, where: str | None = None) -> Iterator[str]:
+def iterate_texts(folder: Path, spec: TextSpec, where: str | None = None) -> Iterator[str]:
     """The texts of `load_texts`, one by one.
 
     Raises:
@@ -237,7 +245,7 @@ def iterate_texts(folder: Path, spec: DataSpec, where: str | None = None) -> Ite
         _refuse_empty(spec, place)
 
 
-def load_texts(folder: Path, spec: DataSpec) -> list[str]:
+def load_texts(folder: Path, spec: TextSpec) -> list[str]:
     """The first `spec.rows` texts that are not blank, for calibration.
 
     Taken from the column `text` (or `page`, `content`, or the one named); a dataset without one gives
@@ -268,7 +276,7 @@ def check_rows(folder: Path, spec: DataSpec, where: str) -> None:
         raise PartError(what, "check", where=where, mend=mend)
 
 
-def check_texts(folder: Path, spec: DataSpec, where: str) -> None:
+def check_texts(folder: Path, spec: TextSpec, where: str) -> None:
     """Refuses before a run what `load_texts` would refuse, and fewer texts than `spec.rows`.
 
     Looks at the first `CHECKED_ROWS` texts.

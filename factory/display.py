@@ -24,6 +24,7 @@ from rich.text import Text
 from factory.run import Event, Events
 from factory.stages import Progress
 from factory.table import render
+from factory.wording import duration
 
 WIDE = 120  # columns assumed where no terminal tells its width
 
@@ -130,17 +131,6 @@ def summary(event: Event) -> str | None:
     return None
 
 
-def duration(seconds: float) -> str:
-    """A time as a person says it: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
     """Print a table on stdout; the first `left` columns are text, the others figures."""
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
@@ -148,17 +138,25 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
         grid.add_column(column, justify="left" if i < left else "right", no_wrap=True)
     for row in rows:
         grid.add_row(*map(Text, row))
-    _console().print(grid)
+    _print(grid)
 
 
 def score_table(report: Path) -> None:
     """Print the scores in a report.json, in percent; average and recovery with their 95 % intervals."""
-    console = _console()
-    console.print(render(json.loads(report.read_text()), console.width))
+    _print(render(json.loads(report.read_text()), _console().width))
 
 
 def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+
+
+def _print(grid: Table) -> None:
+    """Print a table on stdout without the blanks that rich fills its lines up with."""
+    console = _console()
+    for line in console.render_lines(grid, pad=False):
+        text = Text.assemble(*((part.text, part.style or "") for part in line))
+        text.rstrip()
+        console.print(text, soft_wrap=True)
 
 
 class _Time(ProgressColumn):

@@ -17,20 +17,7 @@ import numpy as np
 
 from factory.errors import FactoryError
 from factory.seeds import stream
-from factory.tasks.bootstrap import CONFIDENCE, Array, draw_means, estimate, mean_of_groups
-
-__all__ = ["CONFIDENCE", "Estimate", "Paired", "TaskSamples"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value, its bootstrap standard error and 95 % interval, and the number of documents behind it."""
-
-    value: float
-    stderr: float
-    low: float
-    high: float
-    n: int
+from factory.tasks.bootstrap import Array, Estimate, draw_means, estimate, mean_of_groups
 
 
 @dataclass(frozen=True)
@@ -113,12 +100,9 @@ class Paired:
         return float(np.mean(points)), np.mean(draws, axis=0)
 
     def _estimate(self, combine: Callable[..., Any], models: Sequence[str], task: str | None) -> Estimate:
-        pairs = [self._both(model, task) for model in models]
-        found = estimate(
-            float(combine(*(point for point, _ in pairs))), combine(*(draws for _, draws in pairs))
-        )
+        points, draws = zip(*(self._both(model, task) for model in models), strict=True)
         n = self.n[task] if task else sum(self.n.values())
-        return Estimate(found.value, found.stderr, found.low, found.high, n)
+        return estimate(float(combine(*points)), combine(*draws), n)
 
 
 def _same_documents(samples: Mapping[str, Mapping[str, TaskSamples]], task: str) -> None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
-from factory.data import Columns, DataSpec
+from factory.data import Columns, DataSpec, TextSpec
 from factory.errors import FactoryError
 from factory.library_fields import METHODS
 from factory.nearest import suggest
@@ -138,11 +138,11 @@ class _Planner:
 
     def _prune(self) -> None:
         prune = self.recipe.prune
+        texts = self.outside.calibration_spec.model_dump(include=set(TextSpec.model_fields))
         self._add(
             "importance",
             {
-                "data": self.outside.calibration_spec,
-                "rows": prune.calibration.rows,
+                "data": TextSpec(**texts),
                 "max_tokens": prune.calibration.max_tokens,
                 "metric": prune.importance,
             },

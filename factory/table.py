@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from factory.wording import counted, has_no_width, limited, rule_of_three
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -38,11 +40,8 @@ def _table(report: Mapping[str, Any], narrow: bool) -> Table:
     from rich.text import Text
 
     table = Table(
-        title=Text(f"{report['recipe']}: {report['prune']['sentence']}, removed"),
-        caption=Text(
-            f"Percent, suite {report['suite']}; in brackets {100 * report['confidence']:.0f} % intervals; "
-            "recovery is the average / the base's."
-        ),
+        title=Text("\n".join(_title(report))),
+        caption=Text("\n".join(_notes(report))),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -63,11 +62,40 @@ def _table(report: Mapping[str, Any], narrow: bool) -> Table:
             f"{model['blocks']},{gap}{count(model['parameters'])}",
             *(f"{100 * score['value']:.1f}" for score in model["scores"].values()),
             _interval(model["average"], gap),
-            " 100" if model["kind"] == "base" else _interval(model["recovery"], gap),
+            _recovery(model, gap),
         ]
         # Text, not str: rich would read the brackets as markup.
         table.add_row(*(Text(cell) for cell in cells), style=_STYLES[model["kind"]])
     return table
+
+
+def _title(report: Mapping[str, Any]) -> list[str]:
+    lines = [f"{report['recipe']}: {report['prune']['sentence']}, removed"]
+    if limit := report.get("limit"):
+        lines.append(limited(limit))
+    return lines
+
+
+def _notes(report: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"Percent, suite {report['suite']}; in brackets {100 * report['confidence']:.0f} % intervals; "
+        "recovery is the average / the base's, so the base's own has no interval."
+    ]
+    shown = [model["average"] for model in report["models"]]
+    shown += [model["recovery"] for model in report["models"] if model["kind"] != "base"]
+    flat = next((estimate for estimate in shown if estimate and has_no_width(estimate)), None)
+    if flat:
+        lines.append(
+            f"An interval without width: its {counted(flat['n'], 'document')} agree; by the rule of three "
+            f"(Hanley & Lippman-Hand 1983) up to {rule_of_three(flat['n'])} of all may still score otherwise."
+        )
+    return lines
+
+
+def _recovery(model: Mapping[str, Any], gap: str) -> str:
+    if model["kind"] == "base" and model["recovery"]:
+        return f" {100 * model['recovery']['value']:.1f}"
+    return _interval(model["recovery"], gap)
 
 
 def count(number: int) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import struct
 from collections.abc import Callable, Iterable
@@ -360,6 +361,18 @@ def carry_files(source: Path, out: Path) -> None:
                 shutil.copytree(path, out / path.name, dirs_exist_ok=True)
             else:
                 shutil.copyfile(path, out / path.name)
+
+
+def follow_umask(folder: Path) -> None:
+    """Gives weights the permissions of any other new file, in `folder` and below.
+
+    The safetensors library writes through a private temporary file, so what it saves is readable by its
+    owner alone (mode 0600): no colleague could load the model.
+    """
+    mask = os.umask(0o077)  # the only way to read it
+    os.umask(mask)
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o666 & ~mask)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

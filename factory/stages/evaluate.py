@@ -22,6 +22,7 @@ from factory.stages import Frozen, Progress
 from factory.tasks import gsm8k
 from factory.tasks.document import Document
 from factory.tasks.suites import SUITES, Task, wanted
+from factory.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -130,7 +131,6 @@ def _sources(task: Task, folder: Path, shots: int) -> list[_Source]:
     sources = []
     for config, splits in select_local(folder, wanted(task, shots), str(folder)).items():
         where = f"{folder} ({config})" if config else str(folder)
-
         files = {split: [folder / name for name in names] for split, names in splits.items()}
         scored = _rendered(task, files[task.split], preamble, f"{where}, {task.split}")
         examples = (
@@ -141,7 +141,10 @@ def _sources(task: Task, folder: Path, shots: int) -> list[_Source]:
         if not scored:
             raise FactoryError(f"split '{task.split}' has no rows", where=where, mend="Add its rows")
         if len(examples) < shots:
-            what = f"{task.task} wants {shots} shots, but split '{task.shots_split}' has {len(examples)} rows"
+            what = (
+                f"{task.task} wants {counted(shots, 'shot')}, "
+                f"but split '{task.shots_split}' has {counted(len(examples), 'row')}"
+            )
             raise FactoryError(what, where=where, mend="Ask for fewer shots or add rows")
         sources.append(_Source(config if task.by_subject else task.task, scored, examples))
     return sources
@@ -157,6 +160,9 @@ def _rendered(task: Task, files: Sequence[Path], preamble: str, where: str) -> l
     documents = []
     for index, row in enumerate(read_rows(files, task.columns, None)):
         try:
+            empty = [column for column in task.columns if row[column] is None]
+            if empty:  # most would be rendered as the word None
+                raise ValueError(f"its column '{empty[0]}' is empty")
             document = task.document(row)
             _check(document, task)
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
@@ -227,15 +233,14 @@ def _scores(tasks: Sequence[Task], settings: Settings, samples: Mapping[str, Pat
         means.append(bootstrap.draw_means(table["score"], table["group"], settings.bootstrap, seed))
         value = bootstrap.mean_of_groups(table["score"], table["group"])
         found[task.task] = {
-            **asdict(bootstrap.estimate(value, means[-1])),
-            "n": len(table["score"]),
+            **asdict(bootstrap.estimate(value, means[-1], len(table["score"]))),
             "metric": task.metric,
             "shots": settings.shots[task.task],
         }
     value = float(np.mean([score["value"] for score in found.values()]))
+    n = sum(score["n"] for score in found.values())
     average = {
-        **asdict(bootstrap.estimate(value, np.mean(means, axis=0))),
-        "n": sum(score["n"] for score in found.values()),
+        **asdict(bootstrap.estimate(value, np.mean(means, axis=0), n)),
         "metric": "mean",
         "shots": None,
     }

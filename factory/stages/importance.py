@@ -13,13 +13,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from factory.data import DataSpec, iterate_texts
+from factory.data import TextSpec, load_texts
 from factory.errors import FactoryError
 from factory.models.architectures import architecture_of
 from factory.models.checkpoint import read_config
@@ -33,15 +32,13 @@ class Settings(Frozen):
     """What a person chose.
 
     Attributes:
-        data: the calibration set and its columns.
-        rows: how many texts are read; blank ones do not count.
+        data: the calibration set; of its `rows` texts blank ones do not count.
         max_tokens: texts are cut behind this many tokens.
         batch_tokens: bound on the tokens of a batch, padding included.
         metric: the measure of distance.
     """
 
-    data: DataSpec
-    rows: int = Field(ge=1)
+    data: TextSpec
     max_tokens: int = Field(ge=1)
     batch_tokens: int = Field(default=8192, ge=1)
     metric: Literal["angular"] = "angular"
@@ -65,7 +62,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     from factory.models import load
 
     architecture_of(read_config(inputs["base"]), inputs["base"])  # refuses a family that cannot be pruned
-    texts = list(islice(iterate_texts(inputs["calibration"], settings.data), settings.rows))
+    texts = load_texts(inputs["calibration"], settings.data)
     encode = load.tokenizer(inputs["base"])
     encoded = encode(texts, truncation=True, max_length=settings.max_tokens)["input_ids"]
     tokens = [ids for ids in encoded if ids]

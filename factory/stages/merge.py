@@ -18,8 +18,9 @@ from typing import Any
 from pydantic import Field
 
 from factory.errors import FactoryError
-from factory.models.checkpoint import carry_files, stored_dtype, stored_tensors
+from factory.models.checkpoint import carry_files, follow_umask, stored_dtype, stored_tensors
 from factory.stages import Frozen, Progress
+from factory.wording import counted
 
 VERSION = 1
 LIBRARIES = ("mergekit", "torch", "transformers")
@@ -82,6 +83,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         models[0] / "config.json", target / "config.json"
     )  # mergekit may start from any variant's
     carry_files(models[0], target)
+    follow_umask(target)
     progress(1, 2, "steps", "measuring")
     share = spherical_share(*models) if settings.method == "slerp" else None
     progress(2, 2, "steps")
@@ -102,7 +104,7 @@ def _mergekit(settings: Settings, models: list[Path], base: Path | None, target:
         values = value if isinstance(value, list | tuple) else [value] * len(models)
         if len(values) != len(models):
             raise FactoryError(
-                f"{name} has {len(values)} values for {len(models)} variants",
+                f"{name} has {counted(len(values), 'value')} for {len(models)} variants",
                 mend=f"Give one value for each of {', '.join(settings.of)}",
             )
         for parameters, own in zip(each, values, strict=True):

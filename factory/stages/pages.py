@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from factory.wording import block_range, counted, duration, has_no_width, limited, rule_of_three
+
 TEMPLATE = "report.md.jinja"
 NEAREST = 10  # runs of blocks listed
 LONGEST_TEXT = 600  # characters of an example that are shown
@@ -32,6 +34,8 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         f"{said}, {'is' if prune['blocks'][1] - prune['blocks'][0] == 1 else 'are'} removed: {before:,} "
         f"parameters become {after:,} ({percent(1 - after / before)} % fewer)."
     ]
+    if report["limit"]:
+        lines.append(f"{limited(report['limit'])}: these are not the figures of the whole suite.")
     pruned = next((model for model in models.values() if model["kind"] == "pruned"), None)
     if pruned and pruned["recovery"]:
         recovered = interval(pruned["recovery"])
@@ -79,10 +83,25 @@ def markdown(report: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "percent": percent, "interval": interval, "points": points, "run": run_of_blocks, "cell": cell,
+        "percent": percent, "interval": interval, "points": points, "cell": cell,
         "duration": duration, "made": made_how, "verdict": verdict,
     }  # fmt: skip
-    return environment.get_template(TEMPLATE).render(report, nearest=NEAREST)
+    environment.globals |= {"block_range": block_range, "counted": counted, "limited": limited}
+    return environment.get_template(TEMPLATE).render(
+        report, nearest=NEAREST, without_width=without_width(report)
+    )
+
+
+def without_width(report: Mapping[str, Any]) -> list[str]:
+    """Of what the page prints an interval without width, and what may hide there: `3/60 = 5.0 % (arc)`."""
+    printed: list[Mapping[str, Any]] = [*report["models"], *report["comparisons"]]
+    printed += [model["minus_base"] for model in report["models"] if model["kind"] != "base"]
+    names: dict[int, list[str]] = {}
+    for name in [*report["tasks"], "average"]:
+        estimates = [row["average"] if name == "average" else row["scores"][name] for row in printed]
+        if any(map(has_no_width, estimates)):
+            names.setdefault(estimates[0]["n"], []).append(name)
+    return [f"{rule_of_three(n)} ({', '.join(several)})" for n, several in names.items()]
 
 
 def percent(fraction: float) -> str:
@@ -102,28 +121,12 @@ def points(difference: Estimate) -> str:
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "\N{MINUS SIGN}")
 
 
-def run_of_blocks(blocks: list[int]) -> str:
-    """A half-open range as `4..6`, both ends included; `4` for one block."""
-    start, stop = blocks
-    return str(start) if stop - start == 1 else f"{start}..{stop - 1}"
-
-
 def cell(text: object) -> str:
     """Any text inside one cell of a Markdown table, shown as it is; cut behind `LONGEST_TEXT`."""
     said = str(text).strip()
     if len(said) > LONGEST_TEXT:
         said = said[:LONGEST_TEXT].rstrip() + " …"
     return said.translate(_MARKS).replace("\r\n", "\n").replace("\n", "<br>")
-
-
-def duration(seconds: float) -> str:
-    """`8.2 s`, `3 min 05 s`, `2 h 07 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def made_how(model: Mapping[str, Any]) -> str:

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from factory.wording import blocks_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 150
 NUMBERS_UP_TO = 16  # blocks; a larger table has cells too small for numbers
 
+CHOSEN = "#d55e00"  # outline of the removed run
 # What a variant was made by: (label, colour, marker). Okabe & Ito 2008.
 STYLES = {
     "pruned": ("pruned, not trained", "#7f7f7f", "X"),
@@ -22,11 +28,10 @@ STYLES = {
 }
 
 
-def heatmap(path: Path, distances: Sequence[Sequence[float]], chosen: tuple[int, int]) -> None:
+def heatmap(distances: Sequence[Sequence[float]], chosen: tuple[int, int]) -> Figure:
     """Draws the mean angular distance of every run of blocks, the chosen run marked.
 
     Args:
-        path: the PNG to write.
         distances: `distances[n - 1][start]`, as the importance stage writes it.
         chosen: the removed run [start, stop), 0-based.
     """
@@ -34,15 +39,14 @@ def heatmap(path: Path, distances: Sequence[Sequence[float]], chosen: tuple[int,
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
-    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import MaxNLocator
 
     blocks = len(distances) + 1
     table = np.full((blocks - 1, blocks), np.nan)
     for n, row in enumerate(distances):
         table[n, : len(row)] = row
-    side = min(11.0, max(6.4, 0.62 * blocks + 2.2))
-    figure = Figure(figsize=(side + 0.8, side * 0.86), layout="constrained")
+    inches = min(11.0, max(6.4, 0.62 * blocks + 2.2))
+    figure = Figure(figsize=(inches + 0.8, inches * 0.86), layout="constrained")
     axes = FigureCanvasAgg(figure).figure.add_subplot()
     image = axes.imshow(
         table, cmap="cividis", origin="lower", aspect="auto", extent=(-0.5, blocks - 0.5, 0.5, blocks - 0.5)
@@ -56,70 +60,67 @@ def heatmap(path: Path, distances: Sequence[Sequence[float]], chosen: tuple[int,
                 colour = _readable_on(rgba)
                 axes.text(start, n, text, ha="center", va="center", fontsize=10, color=colour, zorder=6)
     start, stop = chosen
-    corner = (start - 0.5, stop - start - 0.5)
-    axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="white", linewidth=5))
-    axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="#d55e00", linewidth=2.5))
-    # The upper right of the picture is always empty: a run that starts late is short.
-    said = f"block {start}" if stop - start == 1 else f"blocks {start}..{stop - 1}"
-    note = axes.annotate(
-        f"removed: {said}\ndistance {distances[stop - start - 1][start]:.3f}",
-        xy=(start + 0.5, stop - start + 0.5),
-        xytext=(0.97, 0.95),
-        textcoords="axes fraction",
-        ha="right",
-        va="top",
+    # Around the cell itself, or, where cells are hardly wider than the line, around its neighbourhood.
+    side = 1.0 if blocks <= 40 else 2.0
+    corner = (start - side / 2, stop - start - side / 2)
+    for colour, width in (("white", 6.0), (CHOSEN, 3.0)):  # white edges, to be seen on dark cells
+        axes.add_patch(
+            Rectangle(
+                corner, side, side, fill=False, edgecolor=colour, linewidth=width, clip_on=False, zorder=5
+            )
+        )
+    distance = distances[stop - start - 1][start]
+    said = f"removed: {blocks_of(start, stop, blocks)} (distance {distance:.3f})"
+    outline = Rectangle((0, 0), 1, 1, fill=False, edgecolor=CHOSEN, linewidth=3)
+    figure.legend(
+        [outline],
+        [said],
+        loc="outside lower center",
         fontsize=12,
-        color="#a34700",
-        arrowprops={
-            "arrowstyle": "-|>",
-            "color": "#d55e00",
-            "linewidth": 2,
-            "shrinkB": 1,
-            "mutation_scale": 18,
-        },
+        frameon=False,
+        handlelength=1.2,
+        handleheight=1.2,
     )
-    if note.arrow_patch is not None:  # white edges, to be seen on dark cells
-        note.arrow_patch.set_path_effects([withStroke(linewidth=4, foreground="white")])
     axes.set_xlabel("first block of the run (0-based)", fontsize=12)
     axes.set_ylabel("length of the run, in blocks", fontsize=12)
     axes.set_title(f"How far each run of blocks turns the hidden state ({blocks} blocks)", fontsize=13)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=16, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=16, integer=True, min_n_ticks=1))
     axes.spines[["top", "right"]].set_visible(False)
     bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
     bar.set_label("mean angular distance, in half turns (less = matters less)", fontsize=11)
-    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return figure
 
 
-def recovery(path: Path, models: Sequence[Mapping[str, Any]], confidence: float) -> None:
-    """Draws every model's recovery with its interval; a line at 1.0 is the base.
+def recovery(models: Sequence[Mapping[str, Any]], confidence: float) -> Figure:
+    """Draws every model's recovery with its interval; a line at 100 % is the base.
 
     Args:
-        path: the PNG to write.
         models: entries of report.json's `models`; the base and models without a recovery are left out.
         confidence: of the intervals, such as 0.95.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     rows = [model for model in models if model["kind"] != "base" and model["recovery"]]
     figure = Figure(figsize=(9.6, 1.9 + 0.55 * max(1, len(rows))), layout="constrained")
     axes = FigureCanvasAgg(figure).figure.add_subplot()
     if not rows:
-        axes.text(
-            0.5, 0, "not defined: the base's average may be zero", ha="center", va="center", fontsize=12
-        )
+        said = "not defined: the base's average may be zero"
+        axes.text(0.25, 0.5, said, ha="center", va="center", fontsize=12, transform=axes.transAxes)
     labelled = set()
     for place, model in enumerate(rows):
         estimate = model["recovery"]
         label, colour, marker = STYLES[model["targets"] if model["kind"] == "trained" else model["kind"]]
         value, low, high = estimate["value"], estimate["low"], estimate["high"]
-        axes.barh(place, value, height=0.62, color=colour, alpha=0.35, edgecolor=colour)
-        error = [[max(0.0, value - low)], [max(0.0, high - value)]]
-        axes.errorbar(value, place, xerr=error, fmt="none", ecolor="black", capsize=4, linewidth=1.5)
-        said = None if label in labelled else label
-        axes.plot(value, place, marker, color=colour, markeredgecolor="black", markersize=9, label=said)
+        # Wide enough to be seen beside the marker, with caps that stand out above and below it.
+        axes.hlines(place, low, high, color=colour, linewidth=5, zorder=3)
+        axes.plot([low, high], [place, place], "|", color="black", markersize=19, markeredgewidth=2, zorder=4)
+        axes.plot(
+            value, place, marker, color=colour, markeredgecolor="black", markersize=8, linestyle="none",
+            label=None if label in labelled else label, zorder=5,
+        )  # fmt: skip
         labelled.add(label)
         # In a column of their own the figures cross neither the intervals nor the line of the base.
         text = f"{100 * value:.1f} %  [{100 * low:.1f}, {100 * high:.1f}]"
@@ -129,10 +130,14 @@ def recovery(path: Path, models: Sequence[Mapping[str, Any]], confidence: float)
         "base = 100 %", (1.0, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 4),
         textcoords="offset points", ha="center", va="bottom", fontsize=11,
     )  # fmt: skip
-    furthest = max((model["recovery"]["high"] for model in rows), default=1.0)
-    axes.set_xlim(0, max(1.05, furthest + 0.03))
+    ends = [1.0, *(model["recovery"][end] for model in rows for end in ("low", "high"))]
+    # Not from zero: intervals of a few points have to be told apart. So no bars, whose length would mislead.
+    right = max(ends)
+    left = min(*ends, right - 0.1)
+    axes.set_xlim(left - 0.06 * (right - left), right + 0.06 * (right - left))
     axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [model["name"] for model in rows], fontsize=12)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     axes.set_xlabel(
         f"recovery: average score / the base's, with {100 * confidence:.0f} % intervals", fontsize=12
@@ -142,6 +147,11 @@ def recovery(path: Path, models: Sequence[Mapping[str, Any]], confidence: float)
     axes.spines[["top", "right"]].set_visible(False)
     if labelled:
         figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG without what would tell one run's from another's."""
     figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
 
 

@@ -17,6 +17,7 @@ from pydantic import Field
 from factory.errors import FactoryError
 from factory.models.checkpoint import drop_blocks
 from factory.stages import Frozen, Progress
+from factory.wording import blocks_of, counted
 
 VERSION = 1
 LIBRARIES: tuple[str, ...] = ()
@@ -47,7 +48,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     blocks: int = table["blocks"]
     if settings.drop >= blocks:
         raise FactoryError(
-            f"{settings.drop} blocks cannot be removed from {blocks}",
+            f"{counted(settings.drop, 'block')} cannot be removed from {blocks}",
             where=str(inputs["base"]),
             mend=f"Set prune.drop to a number from 1 to {blocks - 1}",
         )
@@ -65,7 +66,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "of": blocks,
         "distance": table["distances"][settings.drop - 1][start],
         "parameters": {"base": sizes.base_parameters, "pruned": sizes.pruned_parameters},
-        "sentence": sentence(start, stop, blocks),
+        "sentence": blocks_of(start, stop, blocks),
     }
 
 
@@ -79,9 +80,3 @@ def least_important(distances: Sequence[Sequence[float]], drop: int) -> tuple[in
     row = distances[drop - 1]
     start = min(range(len(row)), key=row.__getitem__)
     return start, start + drop
-
-
-def sentence(start: int, stop: int, blocks: int) -> str:
-    """The run [start, stop) in words, both ends included: `blocks 4..6, 0-based, of 12`."""
-    span = f"block {start}" if stop - start == 1 else f"blocks {start}..{stop - 1}"
-    return f"{span}, 0-based, of {blocks}"

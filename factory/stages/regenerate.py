@@ -26,7 +26,7 @@ from factory.engines import Generated, Request, Sampling
 from factory.seeds import stream
 from factory.stages import Frozen, Progress
 
-VERSION = 1
+VERSION = 2
 LIBRARIES = ("torch", "transformers", "tokenizers")
 
 COLUMNS = {
@@ -174,7 +174,7 @@ def _examples(table: dict[str, list[Any]]) -> list[dict[str, str]]:
     reasons = [reason for reason, _ in Counter(table["reason"]).most_common(EXAMPLES)]
     first = [table["reason"].index(reason) for reason in reasons]
     others = [i for i in range(len(table["reason"])) if i not in first]
-    columns = ("instruction", "original", "regenerated", "reason")
+    columns = ("instruction", "context", "original", "regenerated", "reason")
     return [{column: table[column][i] for column in columns} for i in [*first, *others][:EXAMPLES]]
 
 

@@ -8,8 +8,9 @@ here but what follows from the scored documents: recoveries and paired differenc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,9 +20,10 @@ from factory.errors import FactoryError
 from factory.stages import Frozen, Progress, pages, pictures
 
 if TYPE_CHECKING:
-    from factory.paired import Estimate, Paired
+    from factory.paired import Paired
+    from factory.tasks.bootstrap import Estimate
 
-VERSION = 1
+VERSION = 2
 LIBRARIES = ("jinja2", "matplotlib", "numpy")
 Kind = Literal["base", "pruned", "trained", "merged"]
 
@@ -86,8 +88,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     progress(1, 3, "steps", "pictures")
     importance = _json(inputs["importance"] / "importance.json")
     start, stop = report["prune"]["blocks"]
-    pictures.heatmap(out / "heatmap.png", importance["distances"], (start, stop))
-    pictures.recovery(out / "recovery.png", report["models"], report["confidence"])
+    pictures.save(pictures.heatmap(importance["distances"], (start, stop)), out / "heatmap.png")
+    pictures.save(pictures.recovery(report["models"], report["confidence"]), out / "recovery.png")
     progress(2, 3, "steps", "pages")
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
@@ -110,7 +112,8 @@ def assemble(
     Raises:
         FactoryError: two models were scored on different documents.
     """
-    from factory.paired import CONFIDENCE, Paired, TaskSamples
+    from factory.paired import Paired, TaskSamples
+    from factory.tasks.bootstrap import CONFIDENCE
 
     scores = {row.name: _json(inputs[f"evaluate.{row.name}"] / "scores.json") for row in settings.models}
     base = next(row.name for row in settings.models if row.kind == "base")
@@ -131,6 +134,7 @@ def assemble(
         "seed": settings.seed,
         "confidence": CONFIDENCE,
         "bootstrap": settings.bootstrap,
+        "limit": records[f"evaluate.{base}"]["settings"]["limit"],
         "base": records["importance"]["inputs"]["base"],
         "tasks": {
             task: {key: found.get(key) for key in ("metric", "shots", "n")}
@@ -265,9 +269,8 @@ def _origins(records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     for record in records.values():
         if record["machine"] not in machines:
             machines.append(record["machine"])
-        step = {
-            key: record.get(key) for key in ("name", "key", "started", "seconds", "threads", "peak_memory")
-        }
+        told = ("name", "key", "started", "seconds", "resumed", "threads", "peak_memory")
+        step = {key: record.get(key) for key in told}
         steps.append({**step, "machine": machines.index(record["machine"]) + 1})
     libraries: dict[str, set[str]] = {}
     for record in records.values():
@@ -275,10 +278,22 @@ def _origins(records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
             libraries.setdefault(name, set()).add(version)
     return {
         "steps": sorted(steps, key=lambda step: step["started"]),
+        "seconds": {"sum": sum(step["seconds"] for step in steps), "wall": _wall_seconds(steps)},
         "machines": machines,
         "libraries": {name: ", ".join(sorted(versions)) for name, versions in sorted(libraries.items())},
         "factory": ", ".join(sorted({record["factory"] for record in records.values()})),
     }
+
+
+def _wall_seconds(steps: Sequence[Mapping[str, Any]]) -> float:
+    """For how long at least one step ran: steps side by side count once, pauses between them not at all."""
+    total = end = 0.0
+    for step in sorted(steps, key=lambda step: step["started"]):
+        began = datetime.fromisoformat(step["started"]).timestamp()
+        stopped = began + step["seconds"]
+        total += max(0.0, stopped - max(began, end))
+        end = max(end, stopped)
+    return round(total, 2)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -23,10 +23,11 @@ from factory import prompts
 from factory.data import DataSpec, load_rows
 from factory.errors import FactoryError
 from factory.models import load
-from factory.models.checkpoint import carry_files, stored_dtype
+from factory.models.checkpoint import carry_files, follow_umask, stored_dtype
 from factory.stages import Frozen, Progress
+from factory.wording import counted
 
-VERSION = 1
+VERSION = 2
 LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "peft", "accelerate")
 
 # Defaults are ours where the paper gives none; rank and learning rate follow SDFT's LoRA runs.
@@ -99,7 +100,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
 
     Returns:
         Rows trained on and left out as too long, tokens of those rows, steps, epochs, first and last
-        loss, the loss curve as [step, loss] pairs, parameters and how many of them were trained.
+        loss, the loss curve as [step, loss] pairs, parameters and how many of them were trained, and
+        `used`: the values behind the run, written in the recipe or not.
 
     Raises:
         FactoryError: PEFT or TRL refuse a value, the tokenizer has no chat template, the template does
@@ -123,7 +125,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     rows, tokens, left_out = _rows(settings, inputs, tokenizer, model, arguments.max_length)
     trainer = _trainer(settings, model, tokenizer, (lora, arguments), rows, progress)
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    result = _fit(trainer, _last_checkpoint(out / "checkpoints"))
+    _fit(trainer, _last_checkpoint(out / "checkpoints"))
     state = trainer.state
 
     _save_adapter(trainer.model, out / "adapter")
@@ -132,12 +134,10 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     merged.save_pretrained(out / "model")
     carry_files(source, out / "model")
     shutil.copyfile(source / "config.json", out / "model" / "config.json")
+    follow_umask(out)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
     curve = [[entry["step"], round(entry["loss"], 5)] for entry in state.log_history if "loss" in entry]
-    curve = curve or [
-        [state.global_step, round(result.training_loss, 5)]
-    ]  # the recipe may switch logging off
     return {
         "rows": len(rows),
         "rows_left_out": left_out,
@@ -149,6 +149,21 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "losses": curve[:: math.ceil(len(curve) / CURVE_POINTS)],
         "parameters": merged.num_parameters(),
         "trainable_parameters": trainable,
+        "used": _used(lora, trainer.args),
+    }
+
+
+def _used(lora: Any, arguments: Any) -> dict[str, Any]:
+    """The values a reader asks for first; a recipe may leave them to defaults of ours or the libraries'."""
+    at_once = arguments.train_batch_size * arguments.world_size
+    return {
+        "learning_rate": arguments.learning_rate,
+        "schedule": str(getattr(arguments.lr_scheduler_type, "value", arguments.lr_scheduler_type)),
+        "rank": lora.r,
+        "alpha": lora.lora_alpha,
+        "batch": at_once * arguments.gradient_accumulation_steps,
+        "packing": arguments.packing,
+        "max_length": arguments.max_length,
     }
 
 
@@ -242,7 +257,7 @@ def _rows(
             tokens += len(ids)
     if not rows:
         raise FactoryError(
-            f"all {left_out} rows are longer than max_length, {max_length} tokens",
+            f"no row fits max_length, {max_length} tokens ({counted(left_out, 'row')} left out)",
             where="train.sft.max_length",
             mend="Raise it",
         )
@@ -268,16 +283,26 @@ def _trainer(
     from trl import SFTTrainer
 
     class Report(TrainerCallback):
-        """Tells progress, and marks a checkpoint once everything in it is on disk."""
+        """Tells progress, logs what would be lost, and marks a checkpoint once all in it is on disk."""
 
         loss = ""
+
+        def _log_too(self, state: Any, control: Any) -> None:
+            # A checkpoint does not hold the losses since the last log: a resumed run would forget them.
+            # And a recipe may log more rarely than it has steps, or never.
+            if control.should_save or state.global_step >= state.max_steps:
+                control.should_log = True
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if "loss" in (logs or {}):
                 self.loss = f"loss {logs['loss']:.3f}"
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self._log_too(state, control)
             progress(state.global_step, state.max_steps, "steps", self.loss)
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self._log_too(state, control)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
@@ -304,12 +329,12 @@ def _trainer(
     return trainer
 
 
-def _fit(trainer: Any, checkpoint: str | None) -> Any:
+def _fit(trainer: Any, checkpoint: str | None) -> None:
     """Trains. What would end the same way again is told as such, with what to change."""
     import torch
 
     try:
-        result = trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=checkpoint)
     except torch.OutOfMemoryError as error:
         raise FactoryError(
             f"the device has too little memory for a step ({str(error).split('. ')[0]})",
@@ -325,7 +350,6 @@ def _fit(trainer: Any, checkpoint: str | None) -> Any:
             where="train.sft.learning_rate",
             mend="Lower it",
         )
-    return result
 
 
 def _last_checkpoint(folder: Path) -> str | None:

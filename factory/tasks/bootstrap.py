@@ -21,12 +21,17 @@ _INDICES_AT_ONCE = 1 << 22  # bounds the memory of one block of draws: 32 MB
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score with its standard error and its 95 % interval, all as fractions."""
+    """A score, difference or ratio with its standard error and 95 % interval, all as fractions.
+
+    Attributes:
+        n: the number of documents behind it.
+    """
 
     value: float
     stderr: float
     low: float
     high: float
+    n: int
 
 
 def mean_of_groups(scores: Sequence[float] | Array, groups: Sequence[str]) -> float:
@@ -48,11 +53,11 @@ def draw_means(scores: Sequence[float] | Array, groups: Sequence[str], draws: in
     return total / len(parts)
 
 
-def estimate(value: float, means: Array) -> Estimate:
-    """The interval that the bootstrap replicates `means` give around `value`."""
+def estimate(value: float, replicates: Array, n: int) -> Estimate:
+    """The interval that the bootstrap replicates of a value from `n` documents give around it."""
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Estimate(value, float(means.std(ddof=1)), float(low), float(high))
+    low, high = np.quantile(replicates, [tail, 1 - tail])
+    return Estimate(value, float(replicates.std(ddof=1)), float(low), float(high), n)
 
 
 def _split(scores: Sequence[float] | Array, groups: Sequence[str]) -> list[Array]:

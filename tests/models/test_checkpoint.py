@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,20 @@ def test_tokenizer_template_generation_config_and_licence_come_along(
     one, other = AutoTokenizer.from_pretrained(base), AutoTokenizer.from_pretrained(pruned)
     assert one.chat_template == other.chat_template
     assert one("naïve 字")["input_ids"] == other("naïve 字")["input_ids"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o007, 0o660)])
+def test_saved_weights_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    file = tmp_path / "deep" / "model.safetensors"
+    file.parent.mkdir()
+    before = os.umask(umask)
+    try:
+        save_file({"weight": torch.ones(2)}, file)
+        checkpoint.follow_umask(tmp_path)
+        assert os.umask(umask) == umask, "the umask itself stays"
+    finally:
+        os.umask(before)
+    assert file.stat().st_mode & 0o777 == mode
 
 
 def test_parameters_count_a_tied_head_once(tiny_model: Path, tmp_path: Path) -> None:

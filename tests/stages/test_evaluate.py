@@ -255,7 +255,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 
 def test_too_few_rows_for_the_shots(tmp_path: Path) -> None:
     message = broken(tmp_path, "gsm8k", [gsm8k_row(0)], [gsm8k_row(1)], shots={"gsm8k": 3})
-    assert "wants 3 shots, but split 'train' has 1 rows" in message
+    assert "wants 3 shots, but split 'train' has 1 row." in message
 
 
 def test_truthfulqa_takes_no_shots(tmp_path: Path) -> None:
@@ -271,6 +271,7 @@ def test_truthfulqa_takes_no_shots(tmp_path: Path) -> None:
         ("winogrande", {**winogrande_row(0), "sentence": "No blank."}),
         ("hellaswag", {**hellaswag_row(0), "label": "-1"}),
         ("arc", {**arc_row(0), "answerKey": "E"}),
+        ("arc", {**arc_row(0), "question": None}),
         ("gsm8k", {**gsm8k_row(0), "answer": "It is 4."}),
         ("mmlu", {**mmlu_row(0, "art"), "choices": ["a", "b"]}),
     ],

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from factory.data import DataSpec
+from factory.data import TextSpec
 from factory.errors import FactoryError
 from factory.stages import importance
 
@@ -61,7 +61,7 @@ def test_equals_the_definition(tiny_model: Path, tmp_path: Path, side: str, batc
     config = json.loads((base / "tokenizer_config.json").read_text())
     (base / "tokenizer_config.json").write_text(json.dumps({**config, "padding_side": side}))
     settings = importance.Settings(
-        data=DataSpec(name="calibration"), rows=5, max_tokens=30, batch_tokens=batch_tokens
+        data=TextSpec(name="calibration", rows=5), max_tokens=30, batch_tokens=batch_tokens
     )
     seen: list[int] = []
     facts = importance.run(
@@ -85,7 +85,7 @@ def test_texts_without_a_token_are_refused(tiny_model: Path, tmp_path: Path) -> 
     rules = json.loads((base / "tokenizer.json").read_text())
     rules["normalizer"] = {"type": "Replace", "pattern": {"Regex": "[a-z]"}, "content": ""}
     (base / "tokenizer.json").write_text(json.dumps(rules))
-    settings = importance.Settings(data=DataSpec(name="calibration"), rows=5, max_tokens=30)
+    settings = importance.Settings(data=TextSpec(name="calibration", rows=5), max_tokens=30)
     inputs = {"base": base, "calibration": calibration(tmp_path / "some", ["abc", "ab1"])}
     assert importance.run(settings, inputs, tmp_path, lambda *a, **k: None)["rows"] == 1
     inputs["calibration"] = calibration(tmp_path / "none", ["abc"])
@@ -97,7 +97,7 @@ def test_a_family_that_cannot_be_pruned_is_refused(tiny_model: Path, tmp_path: P
     base = shutil.copytree(tiny_model, tmp_path / "base")
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps({**config, "model_type": "gemma3_text"}))
-    settings = importance.Settings(data=DataSpec(name="calibration"), rows=5, max_tokens=30)
+    settings = importance.Settings(data=TextSpec(name="calibration", rows=5), max_tokens=30)
     inputs = {"base": base, "calibration": calibration(tmp_path / "texts", TEXTS)}
     with pytest.raises(FactoryError, match="gemma3_text"):
         importance.run(settings, inputs, tmp_path, lambda *a, **k: None)

@@ -106,6 +106,7 @@ def test_the_result_is_a_stock_folder(siblings: dict[str, Path], tiny_model: Pat
     ids = torch.tensor([tokenizer("Two words")["input_ids"]])
     assert model.generate(ids, max_new_tokens=4, do_sample=False).shape[1] > ids.shape[1]
     assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors", ".jinja"}
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1, "all are readable by the same people"
 
 
 def test_models_of_different_shapes_are_refused(siblings: dict[str, Path], tmp_path: Path) -> None:

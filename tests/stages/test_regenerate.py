@@ -90,6 +90,9 @@ def test_the_facts_are_those_of_the_rows(inputs: dict[str, Path], tmp_path: Path
     assert facts["new_tokens"] == sum(row["new_tokens"] for row in rows)
     assert facts["tokens_per_second"] > 0
     assert len(facts["examples"]) == 3
+    shown = ("instruction", "context", "original", "regenerated", "reason")
+    for example in facts["examples"]:
+        assert example in [{column: row[column] for column in shown} for row in rows]
     assert said == [(done, ROWS, "rows") for done in range(ROWS + 1)]
 
 

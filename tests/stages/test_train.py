@@ -118,6 +118,21 @@ def test_the_facts(trained: tuple[Path, Any]) -> None:
     assert facts["losses"][0][1] == facts["loss_first"] > facts["loss_last"] > 0
     # Seven matrices a block, r * (in + out) each.
     assert facts["trainable_parameters"] == 6 * 4 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
+    assert facts["used"] == {
+        "learning_rate": 1e-3, "schedule": "cosine", "rank": 4, "alpha": 8, "batch": 4, "packing": False,
+        "max_length": 1024,
+    }  # fmt: skip
+
+
+def test_a_batch_is_what_a_step_reads(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+    sft = {"max_steps": 1, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    facts = run(tiny_model, {"math": rows}, tmp_path, sft=sft)
+    assert facts["used"]["batch"] == len(ROWS) * facts["epochs"] == 8
+
+
+def test_whoever_may_read_the_config_may_read_the_weights(trained: tuple[Path, Any]) -> None:
+    modes = {path.stat().st_mode for path in trained[0].rglob("*") if path.is_file()}
+    assert len(modes) == 1
 
 
 def completion_loss(model_folder: Path, rows: list[tuple[str, str]]) -> float:
@@ -217,6 +232,32 @@ def test_a_broken_run_resumes_and_gives_the_same_weights(
     assert not checkpoints.exists()
 
 
+@pytest.mark.parametrize("logging", [{"logging_steps": 50}, {"logging_strategy": "no"}])
+def test_losses_are_kept_however_rarely_they_are_logged(
+    tiny_model: Path, rows: Path, tmp_path: Path, logging: dict[str, Any]
+) -> None:
+    """Also those of the steps before an interruption."""
+    sft = {"max_steps": 6, "save_steps": 4, **logging}
+    facts = run(tiny_model, {"math": rows}, tmp_path / "straight", sft=sft)
+    assert [step for step, _ in facts["losses"]] == [4, 6]
+    assert facts["loss_first"] == facts["losses"][0][1] > facts["loss_last"] == facts["losses"][1][1] > 0
+
+    def stop(done: int, *_: Any) -> None:
+        if done == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(tiny_model, {"math": rows}, tmp_path / "broken", stop, sft=sft)
+    assert run(tiny_model, {"math": rows}, tmp_path / "broken", sft=sft) == facts
+    assert weights(tmp_path / "broken") == weights(tmp_path / "straight")
+
+
+def test_a_run_without_a_checkpoint_has_a_loss(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+    sft = {"max_steps": 2, "logging_steps": 50, "save_strategy": "no"}
+    facts = run(tiny_model, {"math": rows}, tmp_path, sft=sft)
+    assert [step for step, _ in facts["losses"]] == [2]
+
+
 def test_a_run_killed_behind_its_last_step_only_saves(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
     sft = {"max_steps": 2, "save_steps": 2}
     run(tiny_model, {"math": rows}, tmp_path / "straight", sft=sft)
@@ -292,7 +333,7 @@ def test_rows_that_are_too_long_are_left_out_whole(tiny_model: Path, rows: Path,
     [
         ({}, {"lr_scheduler_type": "cosin"}, "train.sft.lr_scheduler_type"),
         ({}, {"optim": "adamn"}, "train.sft.optim"),
-        ({}, {"max_length": 8}, "train.sft.max_length: all 8 rows"),
+        ({}, {"max_length": 8}, "train.sft.max_length: no row fits max_length, 8 tokens (8 rows left out)"),
         ({"r": 0}, {}, "train"),
         ({"target_modules": ["nowhere"]}, {}, "train"),
         ({"modules_to_save": ["lm_head"]}, {}, "train.lora: this model's embeddings"),

@@ -1,0 +1,151 @@
+"""What report.md says: every figure in its place, no table broken, nothing claimed that is not known."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reported import TASKS, artifacts, edit_record, report_on, score_all
+
+from factory.stages import pages
+
+Made = tuple[dict[str, Any], str]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """report.json and report.md."""
+    root = tmp_path_factory.mktemp("pages")
+    return report_on(artifacts(root), root / "out")
+
+
+def rows_of(page: str, head: str) -> list[list[str]]:
+    """The cells of the first table whose head begins so."""
+    table = re.search(rf"(?:^{re.escape(head)}.*\n)(?:^\|.*\n)+", page, flags=re.MULTILINE)
+    assert table is not None, head
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[0].splitlines()]
+    return [lines[0], *lines[2:]]
+
+
+def test_the_page_says_what_happened(made: Made) -> None:
+    content, page = made
+    for said in (
+        "Blocks 6..8, 0-based, of 12, are removed: 1,310,000 parameters become 1,010,000 (22.9 % fewer)",
+        "Removed: **blocks 6..8, 0-based, of 12**",
+        "![Recovery by variant](recovery.png)",
+        "![Distance of every run of blocks](heatmap.png)",
+        "| 1 | 6..8 (chosen) |",
+        "| math | answer differs | 9 |",
+        "It is &#42;5&#42;.",
+        "| slerp | math-self, text-self | t = 0.5 | 12.5 % of tensors |",
+        "1 min 12 s",
+        "Test CPU, 2 cores, 8 GB memory",
+        "| torch | 2.13.0 |",
+        "| train/math-sft | 3 |",
+        "Recipe seed 7",
+    ):
+        assert said in page, said
+    assert page.count(" (chosen)") == 1
+    recovery = next(model["recovery"] for model in content["models"] if model["name"] == "math-self")
+    assert (
+        f"{100 * recovery['value']:.1f} [{100 * recovery['low']:.1f}, {100 * recovery['high']:.1f}]" in page
+    )
+
+
+def test_tables_have_as_many_cells_in_each_row_as_in_the_head(made: Made) -> None:
+    """Whatever a model wrote cannot break a table."""
+    tables = re.findall(r"(?:^\|.*\n)+", made[1], flags=re.MULTILINE)
+    assert len(tables) > 10
+    for rows in tables:
+        assert len({line.count("|") for line in rows.splitlines()}) == 1, rows
+
+
+def test_no_line_ends_in_blanks(made: Made) -> None:
+    assert [line for line in made[1].splitlines() if line != line.rstrip()] == []
+
+
+def test_an_example_shows_its_context_where_there_is_one(tmp_path: Path, made: Made) -> None:
+    head, first, second = rows_of(made[1], "| question | context |")[:3]
+    assert head == ["question", "context", "original", "regenerated", "outcome"]
+    assert first[:2] == ["2 &#124; 3?<br>Say.", "A. two<br>B. three"]
+    assert second[1] == "–"  # noqa: RUF001
+    inputs = artifacts(tmp_path)
+    for name in ("math", "text"):
+        plain = {"instruction": "Why?", "context": "", "original": "a", "regenerated": "b", "reason": "ok"}
+        edit_record(inputs[f"regenerate.{name}"], "facts", examples=[plain])
+    page = report_on(inputs, tmp_path / "out")[1]
+    assert page.count("| question | original | regenerated | outcome |") == 2
+
+
+def test_training_tells_the_values_behind_it(tmp_path: Path, made: Made) -> None:
+    head, *rows = rows_of(made[1], "| variant | learning rate |")
+    assert [row[0] for row in rows] == ["math-sft", "math-self", "text-self"]
+    assert dict(zip(head[1:], rows[0][1:], strict=True)) == {
+        "learning rate": "0.0002", "schedule": "cosine", "LoRA rank": "8", "LoRA alpha": "16",
+        "rows a step": "4", "max length, tokens": "1024", "rows left out as longer": "7",
+    }  # fmt: skip
+    head, row = rows_of(made[1], "| variant | rows | tokens |")[:2]
+    assert dict(zip(head, row, strict=True))["epochs"] == "12"
+    inputs = artifacts(tmp_path)
+    used = json.loads((inputs["train.math-sft"] / "record.json").read_text())["facts"]["used"]
+    edit_record(inputs["train.math-sft"], "facts", used={**used, "packing": True, "max_length": None})
+    row = rows_of(report_on(inputs, tmp_path / "out")[1], "| variant | learning rate |")[1]
+    assert row[5:7] == ["4 (packs of rows)", "no bound"]
+
+
+def test_an_interval_without_width_is_no_certainty(tmp_path: Path, made: Made) -> None:
+    """All 120 documents of arc are right, of both models: its score and its difference have no width."""
+    assert "without width" not in made[1]
+    inputs = artifacts(tmp_path)
+    for name in ("base", "pruned"):
+        score_all(inputs[f"evaluate.{name}"], "arc", [1.0] * TASKS["arc"])
+    page = report_on(inputs, tmp_path / "out")[1]
+    assert "100.0 [100.0, 100.0]" in page
+    assert "rule of three (Hanley & Lippman-Hand 1983)" in page
+    assert "here 3/120 = 2.5 % (arc)." in page
+
+
+def test_models_that_never_differ_are_not_the_same(tmp_path: Path) -> None:
+    """Equal on every document of a task, with scores that vary: only their difference has no width."""
+    inputs = artifacts(tmp_path)
+    for name in ("base", "pruned"):
+        score_all(inputs[f"evaluate.{name}"], "gsm8k", [float(i % 2) for i in range(TASKS["gsm8k"])])
+    page = report_on(inputs, tmp_path / "out")[1]
+    assert "here 3/100 = 3.0 % (gsm8k)." in page
+
+
+def test_the_base_recovers_itself_by_definition(made: Made) -> None:
+    head, base, pruned = rows_of(made[1], "| model | made from |")[:3]
+    assert (head[-1], base[-1]) == ("recovery", "100.0")
+    assert "[" in pruned[-1]
+    assert "The base's own is 100 by" in made[1]
+
+
+def test_a_resumed_step_is_marked(tmp_path: Path, made: Made) -> None:
+    assert "resumed" not in made[1]
+    inputs = artifacts(tmp_path)
+    path = inputs["train.math-sft"] / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "resumed": True}))
+    page = report_on(inputs, tmp_path / "out")[1]
+    assert page.count("1 min 12 s (resumed)") == 1
+    assert "only the last session is counted" in page
+
+
+def test_a_claim_is_no_wider_than_its_interval() -> None:
+    def verdict(low: float, high: float) -> str:
+        return pages.verdict({"value": (low + high) / 2, "low": low, "high": high})
+
+    assert verdict(0.01, 0.2).startswith("more")
+    assert verdict(-0.2, -0.01).startswith("less")
+    assert verdict(-0.01, 0.2).startswith("not told apart")
+    assert verdict(0.0004, 0.2).startswith("not told apart"), "printed as +0.0"
+    assert pages.points({"value": -0.0004, "low": -0.0123, "high": 0.05}) == "+0.0 [−1.2, +5.0]"  # noqa: RUF001
+
+
+def test_a_long_text_is_cut_and_says_so() -> None:
+    assert pages.cell("x" * 600) == "x" * 600
+    assert pages.cell("x" * 601) == "x" * 600 + " …"
+    assert pages.cell(" <b>|[a](b)\r\n$`~ ") == "&#60;b&#62;&#124;&#91;a&#93;(b)<br>&#36;&#96;&#126;"
