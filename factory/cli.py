@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -46,7 +46,7 @@ RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs and the st
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, or sandbox/base.")]
 OtherFolder = Annotated[
-    Path | None, typer.Argument(metavar="[OTHER]", help="A model to compare with: MODEL after pruning, say.")
+    Path | None, typer.Argument(metavar="OTHER", help="A model to compare with: MODEL after pruning, say.")
 ]
 RUNS = Path("runs")
 
@@ -236,13 +236,18 @@ def sizes(
             metavar="BLOCKS", help="Compare with MODEL without these blocks: 22:28, or 4,7,9; from 0."
         ),
     ] = None,
-    context: Annotated[int, typer.Option(min=1, help="Tokens, for cache and attention.")] = 4096,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Tokens, for cache and attention; by default 4,096 at most.")
+    ] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16", "float8"], typer.Option(help="Of weights and cache.")
     ] = "bfloat16",
     as_json: AsJson = False,
 ) -> None:
-    """Say what a model weighs and a token costs, from its config alone."""
+    """Say what a model weighs and what a token costs.
+
+    Arithmetic from config.json alone: no weights are needed.
+    """
     from factory import display, figures
     from factory.models import anatomy, blocks
 
@@ -252,13 +257,13 @@ def sizes(
     if drop is not None:
         gone = blocks.parse(drop)
         models[f"without {len(gone)} block{'s' * (len(gone) != 1)}"] = models[str(model)].without(gone)
+    context = context or min(4096, *(it.positions or 4096 for it in models.values()))
     if as_json:
-        facts = [{"model": name, **figures.size_facts(it, context, dtype)} for name, it in models.items()]
-        print(json.dumps({"models": facts}))
+        told = [{"model": name, **figures.size_facts(it, context, dtype)} for name, it in models.items()]
+        print(json.dumps({"models": told}))
         return
     found = list(models.values())
-    columns = figures.headings("", [_name(name, models) for name in models], "change")
-    display.table(columns, figures.size_rows(found, context, dtype))
+    display.table(figures.headings(list(models), "change"), figures.size_rows(found, context, dtype))
     print(*figures.size_notes(found), sep="\n")
 
 
@@ -267,7 +272,7 @@ def measure(
     model: ModelFolder,
     other: OtherFolder = None,
     batch: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 1,
-    prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 512,
+    prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 256,
     new: Annotated[int, typer.Option(min=2, help="Tokens to generate.")] = 64,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each model that count.")] = 5,
     dtype: Annotated[
@@ -277,11 +282,12 @@ def measure(
     threads: Annotated[int | None, typer.Option(min=1, help="By default one a core.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time a model on this machine, or two in turns; random weights where a folder has none."""
-    from dataclasses import asdict
+    """Time models on this machine, in turns.
 
-    from factory import display, figures, machine
-    from factory.models.measure import Workload, ratios
+    A folder without weights is measured with random ones.
+    """
+    from factory import display, figures
+    from factory.models.measure import Workload
     from factory.models.measure import measure as take
 
     work = Workload(batch, prompt, new, rounds, dtype)
@@ -289,18 +295,10 @@ def measure(
     with display.task("measure", as_json) as progress:
         taken = take(folders, work, threads=threads, progress=progress)
     if as_json:
-        facts = {
-            "workload": asdict(work),
-            "machine": machine.facts(),
-            "models": [m.facts(work) for m in taken],
-        }
-        if other is not None:
-            facts["ratios"] = {name: asdict(s) for name, s in ratios(taken[0], taken[1], work).items()}
-        print(json.dumps({"kind": "result", **facts}))
+        print(json.dumps({"kind": "result", **figures.measured_facts(taken, work)}))
         return
     print(figures.measured_title(taken, work))
-    columns = figures.headings("", [_name(m.model, [m.model for m in taken]) for m in taken], "ratio")
-    display.table(columns, figures.measured_rows(taken, work))
+    display.table(figures.headings([m.model for m in taken], "ratio"), figures.measured_rows(taken, work))
     print(*figures.measured_notes(taken), sep="\n")
 
 
@@ -337,13 +335,6 @@ def _folder(model: Path) -> Path:
         mend = "Name a folder with a config.json; `hf download ID --local-dir FOLDER` makes one"
         raise FactoryError("there is no such folder", where=str(model), mend=mend)
     return model
-
-
-def _name(model: str, beside: Iterable[str]) -> str:
-    """What a column for a model is called: its folder's name, or more of its path where two are alike."""
-    names = {other: Path(other.removesuffix("/config.json")) for other in beside}
-    alike = sum(path.name == names[model].name for path in names.values()) > 1
-    return str(Path(*names[model].parts[-2:])) if alike else names[model].name
 
 
 def _plan(recipe: Path, overrides: Sequence[str] | None) -> Plan:

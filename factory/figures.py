@@ -9,7 +9,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from factory import machine
 
 if TYPE_CHECKING:
     from factory.models.measure import Measured, Workload
@@ -19,10 +22,16 @@ _NAME = 18  # characters a line of a model's name; two of them and a ratio fit 8
 _PARTS = ("embeddings", "head", "attention", "mlp", "experts", "norms", "other")
 
 
-def headings(first: str, names: Sequence[str], comparison: str) -> list[str]:
-    """The columns: what a row is, one a model, and with two models how they compare."""
+def headings(models: Sequence[str], comparison: str) -> list[str]:
+    """The columns: what a row is, one a model, and with two models how they compare.
+
+    A model is called by its folder's name, or by the end of its path where two folders are named alike.
+    """
+    paths = [Path(model.removesuffix("/config.json")) for model in models]
+    alike = len({path.name for path in paths}) < len(paths)
+    names = [str(Path(*path.parts[-2:])) if alike else path.name for path in paths]
     folded = ["\n".join(textwrap.wrap(name, _NAME)) for name in names]
-    return [first, *folded, *([comparison] if len(names) == 2 else [])]
+    return ["", *folded, *([comparison] if len(models) == 2 else [])]
 
 
 def size_rows(models: Sequence[Sizes], context: int, dtype: str) -> list[list[str]]:
@@ -63,20 +72,17 @@ def size_rows(models: Sequence[Sizes], context: int, dtype: str) -> list[list[st
 
 def size_notes(models: Sequence[Sizes]) -> list[str]:
     """What has to be known to read `size_rows`, one sentence a line."""
-    lines = [
+    each = sorted({block.parameters for model in models for block in model.blocks})
+    said = " or ".join(f"{size:,}" for size in each) if len(each) < 4 else f"{each[0]:,} to {each[-1]:,}"
+    lines = [f"A block has {said} parameters."]
+    if unknown := next((model.unknown for model in models if model.unknown), None):
+        return [*lines, f"FLOPs and KV cache are not told: {unknown}."]
+    lines += [
         "FLOPs are those of the blocks' and the head's matrices, 2 a multiply-accumulate;",
         "attending comes on top, and looking up the embeddings is none.",
     ]
-    for model in models[:1]:
-        if model.unknown:
-            lines = [f"FLOPs and KV cache are not told: {model.unknown}."]
-        elif without := sum(block.attends is None for block in model.blocks):
-            lines.append(f"{without} blocks have no attention; what their recurrence does is not counted.")
-        sizes = sorted({block.parameters for block in model.blocks})
-        spelled = (
-            " or ".join(f"{size:,}" for size in sizes) if len(sizes) < 4 else f"{sizes[0]:,} to {sizes[-1]:,}"
-        )
-        lines.insert(0, f"A block has {spelled} parameters.")
+    if without := sum(block.attends is None for block in models[0].blocks):
+        lines.append(f"{without} blocks have no attention; what their recurrence does is not counted.")
     return lines
 
 
@@ -138,11 +144,21 @@ def measured_rows(models: Sequence[Measured], work: Workload) -> list[list[str]]
     return rows
 
 
+def measured_facts(models: Sequence[Measured], work: Workload) -> dict[str, Any]:
+    """Everything measured as plain values, for JSON; seconds and bytes."""
+    from factory.models.measure import ratios
+
+    facts = {"workload": asdict(work), "machine": machine.facts(), "models": [m.facts(work) for m in models]}
+    if len(models) == 2:
+        facts["ratios"] = {name: asdict(s) for name, s in ratios(models[0], models[1], work).items()}
+    return facts
+
+
 def measured_title(models: Sequence[Measured], work: Workload) -> str:
     """What was run, in one line."""
     first = models[0]
     on = first.device if first.device != "cpu" else f"cpu, {first.threads} thread{'s' * (first.threads != 1)}"
-    random = " of random weights" if any(model.weights == "random" for model in models) else ""
+    random = ", random weights" if any(model.weights == "random" for model in models) else ""
     return (
         f"batch {work.batch}, {work.prompt:,} + {work.new:,} tokens, {first.dtype}{random}, {on}; "
         f"medians of {work.rounds} rounds"
@@ -164,7 +180,7 @@ def _change(values: Sequence[float]) -> list[str]:
 
 
 def _three_digits(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
 
 
 def _scaled(value: float) -> str:

@@ -139,6 +139,7 @@ def _take_apart(model: Any, config: Any, where: Path) -> Sizes:
         other=other,
         outer_products=products,
         buffers=sum(buffer.numel() for name, buffer in model.named_buffers() if name in stored),
+        positions=_first([config], ("max_position_embeddings",)) or None,
         unknown=unknown,
     )
 

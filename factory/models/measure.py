@@ -46,7 +46,7 @@ class Workload:
     """
 
     batch: int = 1
-    prompt: int = 512
+    prompt: int = 256
     new: int = 64
     rounds: int = 5
     dtype: str | None = None

@@ -96,6 +96,7 @@ class Sizes:
         other: parameters of anything else outside the blocks.
         outer_products: multiply-accumulates per token outside blocks and head.
         buffers: elements that are stored with the weights and are no parameters.
+        positions: the longest context that the config names, in tokens; None where it names none.
         unknown: why FLOPs and cache cannot be told for this family; None where they can.
     """
 
@@ -107,6 +108,7 @@ class Sizes:
     other: int
     outer_products: int
     buffers: int
+    positions: int | None = None
     unknown: str | None = None
 
     @property

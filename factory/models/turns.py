@@ -21,7 +21,7 @@ from typing import Any
 from factory.errors import FactoryError
 from factory.models import load
 from factory.models.anatomy import stock_config
-from factory.models.checkpoint import INDEX, SINGLE, read_config, weight_files
+from factory.models.checkpoint import INDEX, SINGLE, read_config, stored_tensors
 
 
 def main() -> None:
@@ -113,7 +113,7 @@ def _load(folder: Path, config: dict[str, Any], dtype: str | None) -> tuple[Any,
     stock = stock_config(config, folder)
     chosen = dtype or load.dtype()
     if (folder / SINGLE).exists() or (folder / INDEX).exists() or any(folder.glob("*.bin")):
-        weight_files(folder)  # says what is missing
+        stored_tensors(folder)  # says what is missing or cut short
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=chosen, use_safetensors=True)
         return model.to(load.device()).eval(), "checkpoint"
     name = (stock.dtype or "float32") if chosen == "auto" else chosen
