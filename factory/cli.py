@@ -299,7 +299,7 @@ def measure(
         return
     print(figures.measured_title(taken, work))
     display.table(figures.headings([m.model for m in taken], "ratio"), figures.measured_rows(taken, work))
-    print(*figures.measured_notes(taken), sep="\n")
+    print(*figures.measured_notes(taken, work), sep="\n")
 
 
 @sandbox.callback(invoke_without_command=True)

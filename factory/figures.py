@@ -159,15 +159,14 @@ def measured_title(models: Sequence[Measured], work: Workload) -> str:
     first = models[0]
     on = first.device if first.device != "cpu" else f"cpu, {first.threads} thread{'s' * (first.threads != 1)}"
     random = ", random weights" if any(model.weights == "random" for model in models) else ""
-    return (
-        f"batch {work.batch}, {work.prompt:,} + {work.new:,} tokens, {first.dtype}{random}, {on}; "
-        f"medians of {work.rounds} rounds"
-    )
+    return f"batch {work.batch}, {work.prompt:,} + {work.new:,} tokens, {first.dtype}{random}, {on}"
 
 
-def measured_notes(models: Sequence[Measured]) -> list[str]:
+def measured_notes(models: Sequence[Measured], work: Workload) -> list[str]:
     """What has to be known to read `measured_rows`, one sentence a line."""
-    lines = ["Ratios are the second model's to the first's, within a round."] if len(models) == 2 else []
+    lines = [f"Medians of {work.rounds} rounds."]
+    if len(models) == 2:
+        lines = [f"Medians of {work.rounds} rounds, in turns; ratios, second to first, are within a round."]
     if models[0].device == "cpu":
         return [*lines, "Memory is what each process had resident, Python and its libraries included."]
     return [*lines, "Memory is what torch allocated on the GPU."]
