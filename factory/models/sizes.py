@@ -36,7 +36,8 @@ class Attention:
     Attributes:
         pair: multiply-accumulates for one query and one key: score and weighted value, over all heads.
         cached: elements kept for every token; 0 in a block that reads another block's cache.
-        window: the most tokens kept and attended to; None for no bound.
+        window: the most tokens kept and attended to; None for no bound. Attention in chunks (Llama 4) is
+            taken for a window of a chunk's length, which is the most it reaches.
     """
 
     pair: int
@@ -169,7 +170,8 @@ class Sizes:
     def cache_bytes(self, context: int, dtype: str = "bfloat16") -> int:
         """Bytes of the keys and values kept for one sequence of `context` tokens.
 
-        Latent attention keeps the latent and the rotated key (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+        What query heads share counts once (stock Falcon keeps a copy for each of them). Latent attention
+        keeps the latent and the rotated key (DeepSeek-V2, arXiv 2405.04434, section 2.1).
         Constant states of linear attention are not counted.
 
         Raises:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -133,6 +135,24 @@ def test_a_missing_shard_is_told_by_its_name(tiny_model: Path, tmp_path: Path) -
     with pytest.raises(FactoryError, match=r"model-00001-of-00002\.safetensors is missing") as refused:
         measure([tmp_path], WORK, threads=1)
     assert refused.value.exit_code == 2
+
+
+def test_a_model_works_only_when_it_is_asked_and_leaves_when_nobody_is_left(tiny_model: Path) -> None:
+    read, write = os.pipe()
+    order = json.dumps({"model": str(tiny_model), "work": asdict(WORK)})
+    boot = "from factory.models.turns import main; main()"
+    command = [sys.executable, "-c", boot, str(write), order]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(write,), bufsize=0)
+    os.close(write)
+    with os.fdopen(read, "rb", buffering=0) as answers:
+        assert json.loads(answers.readline())["weights"] == "checkpoint"
+        assert not select.select([answers], [], [], 0.5)[0]
+        assert child.stdin is not None
+        child.stdin.write(b"turn\n")
+        assert set(json.loads(answers.readline())) == {"prefill", "decode", "peak"}
+        assert not select.select([answers], [], [], 0.5)[0]
+        child.stdin.close()
+        assert child.wait(timeout=20) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds children through /proc")
