@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -44,6 +44,10 @@ Overrides = Annotated[
 ]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs and the store of artifacts live.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, or sandbox/base.")]
+OtherFolder = Annotated[
+    Path | None, typer.Argument(metavar="OTHER", help="A model to compare with: MODEL after pruning, say.")
+]
 RUNS = Path("runs")
 
 
@@ -222,6 +226,82 @@ def show(run: RunName, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> Non
             print(path)
 
 
+@app.command()
+def sizes(
+    model: ModelFolder,
+    other: OtherFolder = None,
+    drop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BLOCKS", help="Compare with MODEL without these blocks: 22:28, or 4,7,9; from 0."
+        ),
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Tokens, for cache and attention; by default 4,096 at most.")
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16", "float8"], typer.Option(help="Of weights and cache.")
+    ] = "bfloat16",
+    as_json: AsJson = False,
+) -> None:
+    """Say what a model weighs and what a token costs.
+
+    Arithmetic from config.json alone: no weights are needed.
+    """
+    from factory import display, figures
+    from factory.models import anatomy, blocks
+
+    if drop is not None and other is not None:
+        raise FactoryError("OTHER and --drop are two ways to name the second model", mend="Give one of them")
+    models = {str(path): anatomy.of(_folder(path)) for path in (model, other) if path is not None}
+    if drop is not None:
+        gone = blocks.parse(drop)
+        models[f"without {len(gone)} block{'s' * (len(gone) != 1)}"] = models[str(model)].without(gone)
+    context = context or min(4096, *(it.positions or 4096 for it in models.values()))
+    if as_json:
+        told = [{"model": name, **figures.size_facts(it, context, dtype)} for name, it in models.items()]
+        print(json.dumps({"models": told}))
+        return
+    found = list(models.values())
+    display.table(figures.headings(list(models), "change"), figures.size_rows(found, context, dtype))
+    print(*figures.size_notes(found), sep="\n")
+
+
+@app.command()
+def measure(
+    model: ModelFolder,
+    other: OtherFolder = None,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 1,
+    prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 256,
+    new: Annotated[int, typer.Option(min=2, help="Tokens to generate.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each model that count.")] = 5,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="By default float32 on a CPU, the model's own on a GPU."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="By default one a core.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time models on this machine, in turns.
+
+    A folder without weights is measured with random ones.
+    """
+    from factory import display, figures
+    from factory.models.measure import Workload
+    from factory.models.measure import measure as take
+
+    work = Workload(batch, prompt, new, rounds, dtype)
+    folders = [_folder(path) for path in (model, other) if path is not None]
+    with display.task("measure", as_json) as progress:
+        taken = take(folders, work, threads=threads, progress=progress)
+    if as_json:
+        print(json.dumps({"kind": "result", **figures.measured_facts(taken, work)}))
+        return
+    print(figures.measured_title(taken, work))
+    display.table(figures.headings([m.model for m in taken], "ratio"), figures.measured_rows(taken, work))
+    print(*figures.measured_notes(taken, work), sep="\n")
+
+
 @sandbox.callback(invoke_without_command=True)
 def _sandbox(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
@@ -243,6 +323,18 @@ def train(
         train_base(out, seed, steps, progress)
     if not as_json:
         print(f"the model is in {out}")
+
+
+def _folder(model: Path) -> Path:
+    """The folder of a model that a person named."""
+    if model == Path("sandbox/base") and not model.is_dir():
+        from factory import sandbox
+
+        return sandbox.model_folder()
+    if not model.exists():
+        mend = "Name a folder with a config.json; `hf download ID --local-dir FOLDER` makes one"
+        raise FactoryError("there is no such folder", where=str(model), mend=mend)
+    return model
 
 
 def _plan(recipe: Path, overrides: Sequence[str] | None) -> Plan:
