@@ -7,7 +7,7 @@ fail later: a drop longer than the model, unknown columns, a row without a respo
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 from factory.data import Columns, DataSpec, check_rows, check_texts
 from factory.dataset_files import PartError, Wanted, column_names, select_local
 from factory.errors import FactoryError
-from factory.models.architectures import Architecture, architecture_of
+from factory.models.architectures import Architecture, architecture_of, block_count
 from factory.models.checkpoint import stored_tensors
+from factory.models.headers import StoredTensor
 from factory.nearest import suggest
 from factory.recipe import Dataset, MergedVariant, Recipe, is_reference
 from factory.sources import Source, config_of, has_chat_template, materialise, resolve_dataset, resolve_model
@@ -68,8 +69,10 @@ def gather(recipe: Recipe) -> Outside:
         mend = "Use an instruction-tuned model, or add chat_template.jinja to the folder"
         raise FactoryError(what, where=where, mend=mend)
     config = config_of(base, where)
-    row = architecture_of(config, Path(recipe.base.model))
-    _check_drop(recipe, int(config[row.count]))
+    tensors = stored_tensors(base.path) if base.path else []
+    row = architecture_of(config, Path(recipe.base.model), [tensor.name for tensor in tensors])
+    blocks = block_count(config, row, Path(recipe.base.model))
+    _check_drop(recipe, blocks)
     spec, calibration = _calibration(recipe)
     specs = {name: _spec(name, dataset) for name, dataset in recipe.datasets.items()}
     return Outside(
@@ -82,8 +85,8 @@ def gather(recipe: Recipe) -> Outside:
         benchmarks={
             name: _benchmark(recipe, SUITES[recipe.evaluate.suite][name], shots[name]) for name in shots
         },
-        foreign=_foreign(recipe, {**config, row.count: config[row.count] - recipe.prune.drop}),
-        parameters=_parameters(base, config, row, recipe.prune.drop),
+        foreign=_foreign(recipe, {**config, row.count: blocks - recipe.prune.drop}),
+        parameters=_parameters(tensors, config, row, recipe.prune.drop),
     )
 
 
@@ -99,13 +102,14 @@ def _check_drop(recipe: Recipe, blocks: int) -> None:
         raise FactoryError(what, where=where, mend=f"Drop between 1 and {blocks - 1} blocks")
 
 
-def _parameters(base: Source, config: Mapping[str, Any], row: Architecture, drop: int) -> dict[str, int]:
-    if base.path is None:
+def _parameters(
+    tensors: Sequence[StoredTensor], config: Mapping[str, Any], row: Architecture, drop: int
+) -> dict[str, int]:
+    if not tensors:
         return {}
-    tied = bool(config.get("tie_word_embeddings"))
     counts: dict[int | None, int] = {}
-    for tensor in stored_tensors(base.path):
-        if not tensor.name.endswith(row.buffers) and not (tied and tensor.name == "lm_head.weight"):
+    for tensor in tensors:
+        if row.is_parameter(tensor.name, config):
             block = row.block_of(tensor.name)
             counts[block] = counts.get(block, 0) + tensor.count
     total = sum(counts.values())

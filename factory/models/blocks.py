@@ -1,0 +1,47 @@
+"""Sets of blocks in words: as people write them and as they are printed. 0-based, ranges half-open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from factory.errors import FactoryError
+
+MOST = 100_000  # no model has as many blocks
+
+
+def parse(text: str) -> tuple[int, ...]:
+    """The blocks that a person wrote: `22:28` (22 to 27), `4,7,9`, or both mixed, in ascending order.
+
+    Raises:
+        FactoryError: it is none of these, or names no block.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        start, colon, stop = part.partition(":")
+        try:
+            first = int(start)
+            last = int(stop) if colon else first + 1
+        except ValueError:
+            first, last = 0, 0
+        if not 0 <= first < last <= MOST:
+            raise FactoryError(
+                f"'{text}' names no blocks",
+                mend="Write a half-open range such as 22:28 (blocks 22 to 27), or single ones such as 4,7,9",
+            )
+        found.update(range(first, last))
+    return tuple(sorted(found))
+
+
+def in_words(blocks: Iterable[int], of: int) -> str:
+    """The blocks with both ends of runs included: `blocks 4..6 and 9, 0-based, of 12`."""
+    ordered = sorted(blocks)
+    spans = [f"{run[0]}..{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs(ordered)]
+    said = " and ".join([", ".join(spans[:-1]), spans[-1]]) if len(spans) > 1 else spans[0]
+    return f"{'block' if len(ordered) == 1 else 'blocks'} {said}, 0-based, of {of}"
+
+
+def runs(ordered: Sequence[int]) -> list[list[int]]:
+    """Ascending numbers as runs of neighbours."""
+    groups = groupby(enumerate(ordered), key=lambda pair: pair[1] - pair[0])
+    return [[block for _, block in group] for _, group in groups]
