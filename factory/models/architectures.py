@@ -110,7 +110,7 @@ class Architecture:
     outer: tuple[str, ...] | None = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
     count: str = "num_hidden_layers"
     per_block: tuple[str, ...] = ()
-    buffers: tuple[str, ...] = (".rotary_emb.inv_freq",)
+    buffers: tuple[str, ...] = (".rotary_emb.inv_freq", ".e_score_correction_bias")
     tied: bool = False
     listed: bool = True
 
@@ -213,7 +213,6 @@ TABLE = {
             "deepseek_v3",
             "DeepseekV3ForCausalLM",
             per_block=("first_k_dense_replace", "num_nextn_predict_layers"),
-            buffers=(".rotary_emb.inv_freq", ".e_score_correction_bias"),
         ),
         Architecture("granite", "GraniteForCausalLM"),
         Architecture("starcoder2", "Starcoder2ForCausalLM", outer=_NORM_WITH_BIAS, tied=True),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.errors import FactoryError
-from factory.models.headers import StoredTensor
+from factory.models.headers import BITS, StoredTensor
 
 # Endings of tensors that only quantised checkpoints have, where config.json does not say it.
 _QUANTISED = {
@@ -20,6 +20,7 @@ _QUANTISED = {
     "FP8": (".weight_scale_inv", ".weight_scale", ".input_scale"),
     "MXFP4": ("_proj_blocks", "_proj_scales"),
 }
+_SMALL_FLOATS = {dtype for dtype, bits in BITS.items() if dtype.startswith("F") and bits <= 8}
 _UNQUANTISED = "Use the unquantised checkpoint; quantise after the run"
 # A config inside the config: the decoder is one part of several.
 _PARTS = ("vision_config", "audio_config", "text_config", "llm_config", "speech_config")
@@ -67,10 +68,10 @@ def refuse_quantised(tensors: Iterable[StoredTensor], where: Path) -> None:
     """Refuses weights that are quantised though config.json does not say so.
 
     Raises:
-        FactoryError: there is a tensor in eight bits or fewer, or one of a quantisation's own.
+        FactoryError: there is a tensor of floats in eight bits or fewer, or one of a quantisation's own.
     """
     for tensor in tensors:
-        if tensor.dtype.startswith(("F8", "F6", "F4")):
+        if tensor.dtype in _SMALL_FLOATS:
             what = f"the weights are quantised ({tensor.name} is stored as {tensor.dtype})"
             raise FactoryError(what, where=str(where), mend=_UNQUANTISED)
         for method, endings in _QUANTISED.items():
