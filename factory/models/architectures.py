@@ -68,6 +68,7 @@ _PATTERNS = (
     "_sliding_window_pattern",
     "layer_switch",
     "order_of_interleaved_layers",
+    "global_attn_every_n_layers",
 )
 # In the order in which they are rewritten: an EveryNth adds to a list that is renumbered behind it.
 FIELDS: Mapping[str, Field] = {
@@ -78,7 +79,9 @@ FIELDS: Mapping[str, Field] = {
     "per_layer_config": Keyed(),
     "decoder_sparse_step": EveryNth(exceptions="mlp_only_layers"),
     "mlp_only_layers": Renumbered(),
+    "full_attn_idxs": Renumbered(),
     "first_k_dense_replace": Leading(),
+    "num_dense_layers": Leading(),
     "max_window_layers": Leading(),
     "num_nextn_predict_layers": Behind(),
     "num_kv_shared_layers": Unmovable("blocks read the keys and values of other blocks"),
@@ -245,7 +248,7 @@ def architecture_of(config: Mapping[str, Any], where: Path, names: Collection[st
     classes = config.get("architectures") or [row.causal_lm]
     if row.causal_lm not in classes:
         raise FactoryError(
-            f"the model is a {classes[0]}, not a causal language model",
+            f"the model is a {classes[0]}, not the causal language model of {row.model_type}",
             where=str(where),
             mend=f"Use a checkpoint saved from {row.causal_lm}",
         )

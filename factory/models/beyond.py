@@ -7,10 +7,12 @@ block and is not in `FIELDS` is refused at once, because a proof shows only what
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from factory.errors import FactoryError
@@ -30,7 +32,8 @@ _PER_BLOCK = re.compile(
     r"layer|block|depth|every|interval|period|pattern|freq|reuse|offset|skip|first_k|indices|idx|_step$"
 )
 _HARMLESS = re.compile(
-    r"layer_?norm|norm_?layer|layer_?drop$|^(num|n)_(hidden_)?layers?$|^(num_blocks|layers)$|rope_theta|^summary_"
+    r"layer_?norm|norm_?layer|layer_?drop$|^(num|n)_(hidden_)?layers?$|^(num_blocks|layers)$|^summary_"
+    r"|^block_(multiple_of|auto_adjust_ff_dim|ffn?_dim(_multiplier)?|dim)$"
 )
 
 
@@ -57,7 +60,7 @@ def derived(config: Mapping[str, Any], where: Path, names: Collection[str]) -> A
         )
     wanted = (config.get("architectures") or classes)[0]
     if wanted not in classes:
-        what = f"the model is a {wanted}, not a causal language model"
+        what = f"the model is a {wanted}, not the causal language model of {model_type}"
         raise FactoryError(what, where=str(where), mend=f"Use a checkpoint saved from {classes[0]}")
     values = settings.to_dict()
     row = Architecture(
@@ -96,7 +99,7 @@ def resolved(config: Mapping[str, Any], where: Path) -> Any:
     Raises:
         FactoryError: transformers does not know the type, or refuses a value.
     """
-    from transformers import CONFIG_MAPPING
+    from transformers import CONFIG_MAPPING, AutoConfig
 
     model_type = str(config.get("model_type"))
     if model_type not in CONFIG_MAPPING:
@@ -106,7 +109,11 @@ def resolved(config: Mapping[str, Any], where: Path) -> Any:
             mend="Use a model that the installed transformers loads",
         )
     try:
-        return CONFIG_MAPPING[model_type].from_dict(dict(config))
+        with (
+            TemporaryDirectory() as folder
+        ):  # only reading a file treats every value as loading the model does
+            Path(folder, "config.json").write_text(json.dumps(config), encoding="utf-8")
+            return AutoConfig.from_pretrained(folder)
     except Exception as error:  # its validation errors share no base class with ValueError and TypeError
         reason = " ".join(str(error).split())[:200]
         what = f"transformers refuses config.json ({reason})"

@@ -69,8 +69,8 @@ def weight_files(folder: Path) -> list[Path]:
                 "Save the model again with safetensors (save_pretrained)",
             )
         else:
-            named = f", which {INDEX} names," if sharded else ""
-            what, mend = f"the weights file {file.name}{named} is missing", "Fetch the model again"
+            named = f", though {INDEX} names it" if sharded else ""
+            what, mend = f"the weights file {file.name} is missing{named}", "Fetch the model again"
         raise FactoryError(what, where=str(folder), mend=mend)
     return files or [folder / SINGLE]
 

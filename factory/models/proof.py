@@ -202,8 +202,6 @@ def _outputs(folder: Path, plan: _Plan, kept: Sequence[int] | None = None) -> di
         what = f"stock transformers finds no fitting weights for {wrong[0]}"
         raise FactoryError(what, where=str(folder), mend=_MEND)
     model = model.to(plan.device).eval()
-    if kept is not None:
-        remove_in_memory(model, kept)
     greedy = GenerationConfig(
         do_sample=False,
         max_new_tokens=NEW_TOKENS,
@@ -214,10 +212,19 @@ def _outputs(folder: Path, plan: _Plan, kept: Sequence[int] | None = None) -> di
         eos_token_id=None,
         pad_token_id=0,
     )
-    with torch.inference_mode():
-        short = model(input_ids=plan.ids(SHORT[0], plan.short), use_cache=False).logits
-        prompt = plan.ids(1, plan.prompt)
-        made = model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=greedy)
+    try:
+        if kept is not None:
+            remove_in_memory(model, kept)
+        with torch.inference_mode():
+            short = model(input_ids=plan.ids(SHORT[0], plan.short), use_cache=False).logits
+            prompt = plan.ids(1, plan.prompt)
+            made = model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=greedy)
+    except FactoryError:
+        raise
+    except Exception as error:  # states that are no keys and values, or blocks that need what others computed
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        how = "does not run" if kept is None else "does not run without these blocks"
+        raise FactoryError(f"the model {how} ({reason})", where=str(folder), mend=_MEND) from error
     return {
         "logits": short.cpu(),
         "generation": torch.stack(made.logits).cpu(),
@@ -240,6 +247,9 @@ def remove_in_memory(model: Any, kept: Sequence[int]) -> None:
 
     from factory.models.load import block_list
 
+    def holds_keys(cache: Cache, index: int) -> bool:
+        return index >= len(cache.layers) or hasattr(cache.layers[index], "update")
+
     class Passed(torch.nn.Module):
         def __init__(self, index: int, original: torch.nn.Module) -> None:
             super().__init__()
@@ -252,7 +262,7 @@ def remove_in_memory(model: Any, kept: Sequence[int]) -> None:
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             hidden = args[0] if args else kwargs["hidden_states"]
             cache = next((value for value in (*args[1:], *kwargs.values()) if isinstance(value, Cache)), None)
-            if cache is not None:
+            if cache is not None and holds_keys(cache, self.index):
                 empty = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
                 cache.update(empty, empty, self.index)
             return (hidden,) if tuples else hidden

@@ -64,6 +64,14 @@ BEYOND: dict[str, dict[str, Any]] = {
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
     "gptj": {"n_embd": 32, "n_layer": BLOCKS, "n_head": 4, "n_positions": 128, "rotary_dim": 8},
     "glm4_moe": {**EXPERTS, "n_routed_experts": 4, "first_k_dense_replace": 1},
+    "lfm2": {},
+    "mamba": {"state_size": 8},
+    "qwen3_5_text": {
+        "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+    },
     "mpt": {"d_model": 32, "n_heads": 4, "n_layers": BLOCKS, "max_seq_len": 128, "expansion_ratio": 2},
 }
 

@@ -100,7 +100,7 @@ BAD: dict[str, tuple[Spoil, str]] = {
     "GPTQ unsaid": (weights(**{UP + "__qweight": torch.ones(2).int()}), "(GPTQ or AWQ: there is a tensor"),
     "FP8 scales": (weights(**{UP + "__weight_scale_inv": torch.ones(2)}), "quantised (FP8: there is a"),
     "FP8 unsaid": (weights(**{UP + "__weight": torch.ones(2).to(torch.float8_e4m3fn)}), "as F8_E4M3"),
-    "absent shard": (index(**{NORM: "c.safetensors"}), "the weights file c.safetensors, which model.saf"),
+    "absent shard": (index(**{NORM: "c.safetensors"}), "file c.safetensors is missing, though model.saf"),
     "outside": (index(**{NORM: "../b.safetensors"}), "names '../b.safetensors', which is no"),
     "absolute": (index(**{NORM: "/etc/b.safetensors"}), "names '/etc/b.safetensors', which is no"),
     "pickle in index": (index(**{NORM: "b.bin"}), "names 'b.bin', which is no safetensors file"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,14 @@ from families import BEYOND, BLOCKS, random_model
 from transformers import AutoModelForCausalLM
 
 from factory.errors import FactoryError
-from factory.models import proof
+from factory.models import beyond, proof
 from factory.models.architectures import TABLE
 from factory.models.checkpoint import read_checkpoint
 from factory.models.surgery import drop_blocks
 from factory.stages import prune
 
 PREFIXES = {
+    "mamba": "backbone.layers.",
     "bloom": "h.",
     "opt": "model.decoder.layers.",
     "gptj": "transformer.h.",

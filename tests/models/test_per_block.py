@@ -81,7 +81,7 @@ def test_what_cannot_be_rewritten_is_refused(fields: dict[str, Any], says: str) 
         ("llama", {"no_rope_layers": [1, 1, 1, 0, 1, 1]}, "'no_rope_layers' with one entry a block"),
         ("smollm3", {"head_counts": [1, 1, 1, 0, 1, 1]}, "'head_counts' with one entry a block"),
         ("llama", {"num_hidden_layers": None}, "no usable num_hidden_layers"),
-        ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "not a causal language model"),
+        ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "not the causal language model"),
         ("no_such", {}, "transformers does not know model_type 'no_such'"),
         ("t5", {}, "the model has an encoder|no causal language model"),
     ],
