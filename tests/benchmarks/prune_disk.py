@@ -197,8 +197,8 @@ def speed(scratch: Path, rounds: int, gigabytes: float) -> list[str]:
     sources = {"cp": kept, "drop_blocks": base, "factory prune --no-proof": base, "mergekit": base}
     lines = [
         f"{total / 1e9:.2f} GB in {len(list(base.glob('*.safetensors')))} shards, {len(DROPPED)} of {BLOCKS} "
-        f"blocks dropped, {written / 1e9:.2f} GB kept. Seconds, median of {rounds} rounds in turns (fastest to "
-        "slowest); of mergekit, which is slow, of 2.",
+        f"blocks dropped, {written / 1e9:.2f} GB kept. Seconds, median of {rounds} rounds in turns (fastest "
+        "to slowest); of mergekit, which is slow, of 2.",
         "",
         "| | cold, until it ends | cold, until on the disk | warm, until it ends | warm, until on the disk |",
         "|---|---|---|---|---|",
@@ -277,10 +277,10 @@ def main() -> None:
     parser.add_argument("--only", choices=["speed", "memory"])
     asked = parser.parse_args()
     facts = machine.facts()
+    print(f"## Pruning at disk speed ({datetime.date.today()})\n")
     print(
-        f"## Pruning at disk speed ({datetime.date.today()})\n\n`python {' '.join(sys.argv)}` on {facts['cores']} "
+        f"`python {' '.join(sys.argv)}` on {facts['cores']} cores ({facts['cpu']}), {facts['memory'] / 2**30:.0f} GiB, {platform.release()}.\n"
     )
-    print(f"cores ({facts['cpu']}), {facts['memory'] / 2**30:.0f} GiB, {platform.release()}.\n")
     parts = {"speed": lambda folder: speed(folder, asked.rounds, asked.gigabytes), "memory": memory}
     for name, part in parts.items():
         if asked.only in (None, name):
