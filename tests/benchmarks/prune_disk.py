@@ -279,7 +279,8 @@ def main() -> None:
     facts = machine.facts()
     print(f"## Pruning at disk speed ({datetime.date.today()})\n")
     print(
-        f"`python {' '.join(sys.argv)}` on {facts['cores']} cores ({facts['cpu']}), {facts['memory'] / 2**30:.0f} GiB, {platform.release()}.\n"
+    place = f"{facts['cores']} cores ({facts['cpu']}), {facts['memory'] / 2**30:.0f} GiB, {platform.release()}"
+    print(f"`python {' '.join(sys.argv)}` on {place}.\n")
     )
     parts = {"speed": lambda folder: speed(folder, asked.rounds, asked.gigabytes), "memory": memory}
     for name, part in parts.items():
