@@ -302,6 +302,34 @@ def measure(
     print(*figures.measured_notes(taken, work), sep="\n")
 
 
+@app.command()
+def prune(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, or sandbox/base.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the pruned model.")],
+    drop: Annotated[
+        str,
+        typer.Option(metavar="BLOCKS", help="22:28 for blocks 22 to 27, 4,7,9 for single ones; from 0."),
+    ],
+    proof: Annotated[
+        bool, typer.Option("--proof/--no-proof", help="Load the result and compare it with the model.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Remove blocks from a model, and prove that the rest is untouched. Needs no recipe."""
+    from factory import alone, display
+
+    with display.task("prune", as_json) as progress:
+        facts = alone.prune(model, drop, out, proof, progress)
+    if as_json:
+        print(json.dumps({"kind": "result", **facts}))
+        return
+    base, pruned = facts["parameters"]["base"], facts["parameters"]["pruned"]
+    gone = "is" if len(facts["blocks"]) == 1 else "are"
+    print(f"{facts['sentence']}, {gone} gone; {base:,} parameters become {pruned:,} ({pruned / base:.0%})")
+    print(facts["proof"]["sentence"])
+    print(f"the model is in {out} ({facts['bytes'] / 1e6:,.0f} MB)")
+
+
 @sandbox.callback(invoke_without_command=True)
 def _sandbox(context: typer.Context) -> None:
     if context.invoked_subcommand is None:

@@ -6,7 +6,7 @@ fail later: a drop longer than the model, unknown columns, a row without a respo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from factory.data import Columns, DataSpec, check_rows, check_texts
 from factory.dataset_files import PartError, Wanted
 from factory.errors import FactoryError
 from factory.lora_modules import check_modules
-from factory.models.architectures import Architecture, architecture_of
+from factory.models.architectures import Architecture, architecture_of, block_count
 from factory.models.checkpoint import stored_tensors
+from factory.models.headers import StoredTensor
 from factory.recipe import Dataset, MergedVariant, Recipe, is_reference
 from factory.sources import Source, at_hand, config_of, has_chat_template, resolve_dataset, resolve_model
 
@@ -67,10 +68,12 @@ def gather(recipe: Recipe) -> Outside:
         mend = "Use an instruction-tuned model, or add chat_template.jinja to the folder"
         raise FactoryError(what, where=where, mend=mend)
     config = config_of(base, where)
-    row = architecture_of(config, Path(recipe.base.model))
-    _check_drop(recipe, int(config[row.count]))
-    if base.path is not None:
-        check_modules(recipe, stored_tensors(base.path), config, row)
+    tensors = stored_tensors(base.path) if base.path else []
+    row = architecture_of(config, Path(recipe.base.model), [tensor.name for tensor in tensors])
+    blocks = block_count(config, row, Path(recipe.base.model))
+    _check_drop(recipe, blocks)
+    if tensors:
+        check_modules(recipe, tensors, config, row)
     spec, calibration = _calibration(recipe)
     specs = {name: _spec(name, dataset) for name, dataset in recipe.datasets.items()}
     return Outside(
@@ -81,8 +84,8 @@ def gather(recipe: Recipe) -> Outside:
         specs=specs,
         shots=shots,
         benchmarks=find_benchmarks(recipe, shots),
-        foreign=_foreign(recipe, {**config, row.count: config[row.count] - recipe.prune.drop}),
-        parameters=_parameters(base, config, row, recipe.prune.drop),
+        foreign=_foreign(recipe, {**config, row.count: blocks - recipe.prune.drop}),
+        parameters=_parameters(tensors, config, row, recipe.prune.drop),
     )
 
 
@@ -98,13 +101,14 @@ def _check_drop(recipe: Recipe, blocks: int) -> None:
         raise FactoryError(what, where=where, mend=f"Drop between 1 and {blocks - 1} blocks")
 
 
-def _parameters(base: Source, config: Mapping[str, Any], row: Architecture, drop: int) -> dict[str, int]:
-    if base.path is None:
+def _parameters(
+    tensors: Sequence[StoredTensor], config: Mapping[str, Any], row: Architecture, drop: int
+) -> dict[str, int]:
+    if not tensors:
         return {}
-    tied = bool(config.get("tie_word_embeddings"))
     counts: dict[int | None, int] = {}
-    for tensor in stored_tensors(base.path):
-        if not tensor.name.endswith(row.buffers) and not (tied and tensor.name == "lm_head.weight"):
+    for tensor in tensors:
+        if row.is_parameter(tensor.name, config):
             block = row.block_of(tensor.name)
             counts[block] = counts.get(block, 0) + tensor.count
     total = sum(counts.values())

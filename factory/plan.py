@@ -148,7 +148,8 @@ class _Planner:
             },
             {"base": self.outside.base, "calibration": self.outside.calibration},
         )
-        self._add("prune", {"drop": prune.drop}, {"base": self.outside.base, "importance": Ref("importance")})
+        chosen = {"drop": prune.drop, "proof": prune.proof}
+        self._add("prune", chosen, {"base": self.outside.base, "importance": Ref("importance")})
 
     def _regenerate(self) -> None:
         chosen, seed = self.recipe.regenerate, self.recipe.seed

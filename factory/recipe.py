@@ -96,11 +96,12 @@ class Calibration(Written):
 
 
 class Prune(Written):
-    """How many blocks go, and by what measure they are chosen."""
+    """How many blocks go, by what measure they are chosen, and whether the result is proved."""
 
     drop: int = Field(ge=1)
     importance: Literal["angular"] = "angular"
     calibration: Calibration
+    proof: bool = True
 
 
 class Dataset(Written):

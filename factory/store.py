@@ -172,7 +172,7 @@ class Store:
         partial, place = self.partial(stage, key), self.folder(stage, key)
         whole = {**record, FILES: _sizes(partial)}
         (partial / RECORD).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
-        _sync_tree(partial)
+        sync_tree(partial)
         if place.exists():  # damaged, or we would not be here
             shutil.rmtree(place)
         partial.rename(place)
@@ -243,7 +243,8 @@ def _sizes(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(paths)}
 
 
-def _sync_tree(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
+    """Waits until every file of a folder is on the disk."""
     for parent, _, names in os.walk(folder):
         for name in names:
             path = Path(parent, name)

@@ -61,7 +61,7 @@ def test_help_loads_nothing_heavy() -> None:
     code = f"from factory.cli import call; import sys; call(['--help']); print({heavy} & set(sys.modules))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.splitlines()[-1] == "set()"
-    for command in ("run", "plan", "validate", "status", "show", "sizes", "measure", "sandbox"):
+    for command in ("run", "plan", "validate", "status", "show", "sizes", "measure", "prune", "sandbox"):
         assert f"\n  {command} " in output
 
 

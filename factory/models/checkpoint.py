@@ -1,65 +1,34 @@
-"""Surgery on safetensors folders without building a model: read, count, drop blocks, carry files along.
+"""Reads a stock model folder without building a model: config, weights' headers, and what comes along.
 
-Stands under the prune and merge stages. A safetensors file is eight bytes of header length, a JSON
-header {name: {dtype, shape, data_offsets}} and the tensors' raw bytes; dropping and renumbering blocks
-is therefore a new header and a copy of byte ranges. No tensor is ever decoded, so every dtype survives
-bit for bit and memory stays at one copy buffer, whatever the model's size.
-
-Format: https://huggingface.co/docs/safetensors/index#format
+Stands under the stages and under surgery.py, which writes. What is understood here is what stock
+transformers would load; anything else is refused before a byte is copied.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-import struct
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from factory.errors import FactoryError
-from factory.models.architectures import Architecture, architecture_of, block_count
+from factory.models.architectures import FIELDS, Architecture, Behind, architecture_of, block_count
+from factory.models.headers import StoredTensor, read_header
+from factory.models.refused import refuse_foreign, refuse_quantised
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-SHARD_BYTES = 5 * 10**9
-COPY_BUFFER = 16 * 2**20
 
 # What makes a folder a stock model besides config and weights. The base's README is left behind: it
 # describes another model.
 CARRIED = (
     "generation_config.json", "tokenizer*", "*.tiktoken", "vocab.*", "merges.txt", "added_tokens.json",
     "special_tokens_map.json", "chat_template*", "additional_chat_templates", "LICENSE*", "NOTICE*",
-    "USE_POLICY*",
+    "USE_POLICY*", "LICENCE*", "COPYING*", "*.model",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where one tensor lies: `size` bytes at `offset` (from the start of `file`)."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    file: Path
-    offset: int
-    size: int
-
-    @property
-    def count(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """What `drop_blocks` did, in parameters: numbers of elements, a tied head counted once."""
-
-    base_parameters: int
-    pruned_parameters: int
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -83,92 +52,147 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder, in the order of their names.
+    """The safetensors files that stock transformers would read, in the order of their names.
 
     Raises:
-        FactoryError: none are there (also where the weights are pickles), or a shard is missing.
+        FactoryError: none are there (also where the weights are pickles), the index is broken or leads out
+            of the folder, or a shard is missing.
     """
-    index = folder / INDEX
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise FactoryError(
-                "the index is broken", where=str(index), mend="Fetch the model again"
-            ) from None
-    else:
-        names = [SINGLE]
-    files = [folder / name for name in names]
-    for file in files:
+    # A single file wins over an index beside it, as in transformers (_get_resolved_checkpoint_files).
+    sharded = not (folder / SINGLE).is_file() and (folder / INDEX).is_file()
+    files = [folder / name for name in sorted(set(_weight_map(folder).values()))] if sharded else []
+    for file in files or [folder / SINGLE]:
         if file.is_file():
             continue
-        if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
+        if not sharded and (any(folder.glob("*.bin")) or any(folder.glob("*.pt*"))):
             what, mend = (
                 "the weights are pickle files",
                 "Save the model again with safetensors (save_pretrained)",
             )
         else:
-            what, mend = f"the weights file {file.name} is missing", "Fetch the model again"
+            named = f", though {INDEX} names it" if sharded else ""
+            what, mend = f"the weights file {file.name} is missing{named}", "Fetch the model again"
         raise FactoryError(what, where=str(folder), mend=mend)
-    return files
+    return files or [folder / SINGLE]
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    """The index: the shard's name for every tensor."""
+    index = folder / INDEX
+    try:
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        odd = [name for name in names.values() if name != Path(name).name or ".safetensors" not in name]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise FactoryError("the index is broken", where=str(index), mend="Fetch the model again") from None
+    if not names:
+        raise FactoryError("the index names no tensor", where=str(index), mend="Fetch the model again")
+    if odd:
+        raise FactoryError(
+            f"the index names {odd[0]!r}, which is no safetensors file of this folder",
+            where=str(index),
+            mend="Fetch the model again, from a source you trust",
+        )
+    return dict(names)
 
 
 def stored_tensors(folder: Path) -> list[StoredTensor]:
     """Every tensor of a model folder, read from the headers alone, in file and offset order.
 
     Raises:
-        FactoryError: no safetensors, a header that cannot be read, or a file cut short.
+        FactoryError: no safetensors, a header that cannot be read, a file cut short, a tensor stored twice,
+            or one that the index promises and its file lacks.
     """
-    return [tensor for file in weight_files(folder) for tensor in _header(file)]
+    files = weight_files(folder)
+    tensors = [tensor for file in files for tensor in read_header(file)]
+    found: dict[str, StoredTensor] = {}
+    for tensor in tensors:
+        if tensor.name in found:
+            raise FactoryError(
+                f"{tensor.name} is stored twice, in {found[tensor.name].file.name} and {tensor.file.name}",
+                where=str(folder),
+                mend="Fetch the model again into an empty folder",
+            )
+        found[tensor.name] = tensor
+    if files[0].name != SINGLE:
+        for name, shard in _weight_map(folder).items():
+            if name not in found or found[name].file.name != shard:
+                raise FactoryError(
+                    f"{INDEX} promises {name} in {shard}, which does not hold it",
+                    where=str(folder),
+                    mend="Fetch the model again",
+                )
+    return tensors
 
 
-def _header(file: Path) -> list[StoredTensor]:
-    size = file.stat().st_size
-    try:
-        with file.open("rb") as handle:
-            (length,) = struct.unpack("<Q", handle.read(8))
-            if length > size:
-                raise ValueError("header longer than the file")
-            header = json.loads(handle.read(length))
-        start = 8 + length
-        tensors = [
-            StoredTensor(name, row["dtype"], tuple(row["shape"]), file, start + begin, end - begin)
-            for name, row in header.items()
-            if name != "__metadata__"
-            for begin, end in [row["data_offsets"]]
-        ]
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model folder as far as it can be understood without building the model.
+
+    Attributes:
+        folder: where it is.
+        config: its parsed config.json.
+        tensors: every stored tensor, in file and offset order.
+        row: its family, with the names that this checkpoint uses.
+        blocks: how many blocks it has.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    tensors: tuple[StoredTensor, ...]
+    row: Architecture
+    blocks: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters; a tied head counts once, stored buffers not at all."""
+        return self.count(self.tensors)
+
+    def count(self, tensors: Iterable[StoredTensor]) -> int:
+        """Number of parameters of some of its tensors."""
+        return sum(tensor.count for tensor in tensors if self.row.is_parameter(tensor.name, self.config))
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Reads a model folder whose blocks are to be removed.
+
+    Raises:
+        FactoryError: as `read_config`, `stored_tensors` and `architecture_of`; quantised weights; or tensors
+            that are not those which the config promises.
+    """
+    config = read_config(folder)
+    refuse_foreign(config, folder)
+    tensors = stored_tensors(folder)
+    refuse_quantised(tensors, folder)
+    row = architecture_of(config, folder, [tensor.name for tensor in tensors])
+    blocks = block_count(config, row, folder)
+    extra = sum(config.get(key) or 0 for key, field in FIELDS.items() if isinstance(field, Behind))
+    found = set()
+    for tensor in tensors:
+        block = row.block_of(tensor.name)
+        if block is not None:
+            found.add(block)
+        elif row.outer is not None and tensor.name not in row.outer:
+            raise FactoryError(
+                f"the checkpoint holds {tensor.name}, which no stock {row.model_type} has",
+                where=str(folder),
+                mend=f"Save it again from {row.causal_lm}",
+            )
+    if not set(range(blocks)) <= found <= set(range(blocks + extra)):
         raise FactoryError(
-            f"not a safetensors file ({error})", where=str(file), mend="Fetch the model again"
-        ) from None
-    end = max((tensor.offset + tensor.size for tensor in tensors), default=start)
-    if end != size:
-        raise FactoryError(
-            f"the file has {size} bytes where its header says {end}",
-            where=str(file),
+            f"config.json promises {blocks} blocks, the weights hold {len(found)}",
+            where=str(folder),
             mend="Fetch the model again",
         )
-    return sorted(tensors, key=lambda tensor: tensor.offset)
+    return Checkpoint(folder, config, tuple(tensors), row, blocks)
 
 
 def parameter_count(folder: Path) -> int:
     """Number of parameters of a model folder, from the headers; a tied head counts once.
 
     Raises:
-        FactoryError: as `read_config`, `stored_tensors`, `architecture_of`.
+        FactoryError: as `read_checkpoint`.
     """
-    config = read_config(folder)
-    row = architecture_of(config, folder)
-    return _parameters(stored_tensors(folder), config, row)
-
-
-def _parameters(tensors: Iterable[StoredTensor], config: dict[str, Any], row: Architecture) -> int:
-    tied = bool(config.get("tie_word_embeddings"))
-    return sum(
-        tensor.count
-        for tensor in tensors
-        if not tensor.name.endswith(row.buffers) and not (tied and tensor.name == "lm_head.weight")
-    )
+    return read_checkpoint(folder).parameters
 
 
 def stored_dtype(folder: Path) -> str:
@@ -191,168 +215,6 @@ def stored_dtype(folder: Path) -> str:
     return names[most]
 
 
-def drop_blocks(
-    source: Path,
-    out: Path,
-    start: int,
-    stop: int,
-    *,
-    shard_bytes: int = SHARD_BYTES,
-    copied: Callable[[int, int], None] = lambda done, total: None,
-) -> Dropped:
-    """Writes the model in `source` without its blocks [start, stop) into `out`, as a stock folder.
-
-    The blocks behind the gap are renumbered, config lists with an entry a block are sliced, tokenizer,
-    generation config, chat template and licence are carried along. Peak memory: `COPY_BUFFER`.
-
-    Args:
-        source: stock folder with config.json and safetensors.
-        out: folder to write; made if absent.
-        start: first block removed, 0-based.
-        stop: first block kept again (half-open).
-        shard_bytes: bound on a written file's tensor bytes; a larger single tensor has a file of its own.
-        copied: called with (bytes copied, bytes in all).
-
-    Raises:
-        FactoryError: an impossible range, a family that `architectures` does not know, or a checkpoint
-            whose tensors are not those its config promises.
-    """
-    config = read_config(source)
-    row = architecture_of(config, source)
-    blocks = block_count(config, row, source)
-    if not (0 <= start < stop <= blocks and stop - start < blocks):
-        raise FactoryError(
-            f"blocks [{start}, {stop}) cannot be removed from {blocks} blocks",
-            where=str(source),
-            mend=f"Drop between 1 and {blocks - 1} blocks",
-        )
-    tensors = stored_tensors(source)
-    _check_names(tensors, row, blocks, source)
-    kept: list[StoredTensor] = []
-    for tensor in tensors:
-        block = row.block_of(tensor.name)
-        if block is None or block < start:
-            kept.append(tensor)
-        elif block >= stop:
-            kept.append(replace(tensor, name=row.renamed(tensor.name, block - (stop - start))))
-    out.mkdir(parents=True, exist_ok=True)
-    write_weights(kept, out, shard_bytes=shard_bytes, copied=copied)
-    _write_json(out / "config.json", _pruned_config(config, row, source, start, stop))
-    carry_files(source, out)
-    return Dropped(_parameters(tensors, config, row), _parameters(kept, config, row))
-
-
-def _check_names(tensors: list[StoredTensor], row: Architecture, blocks: int, where: Path) -> None:
-    """Refuses a checkpoint with other tensors than the family has: what is not understood is not cut."""
-    found = set()
-    for tensor in tensors:
-        block = row.block_of(tensor.name)
-        if block is not None:
-            found.add(block)
-        elif tensor.name not in row.outer:
-            raise FactoryError(
-                f"the checkpoint holds {tensor.name}, which no stock {row.model_type} has",
-                where=str(where),
-                mend=f"Save it again from {row.causal_lm}",
-            )
-    if found != set(range(blocks)):
-        raise FactoryError(
-            f"config.json promises {blocks} blocks, the weights hold {len(found)}",
-            where=str(where),
-            mend="Fetch the model again",
-        )
-
-
-def _pruned_config(
-    config: dict[str, Any], row: Architecture, source: Path, start: int, stop: int
-) -> dict[str, Any]:
-    pruned = dict(config)
-    pruned[row.count] = config[row.count] - (stop - start)
-    for key in row.per_block:
-        entries = config.get(key)
-        if entries is None:
-            # An older config derives the list from the block's index, which pruning changes: let the
-            # library derive it for the whole model, then write it out.
-            from transformers import AutoConfig
-
-            entries = getattr(AutoConfig.from_pretrained(source), key)
-        if len(entries) != config[row.count]:
-            raise FactoryError(
-                f"{key} has {len(entries)} entries for {config[row.count]} blocks",
-                where=str(source / "config.json"),
-                mend="Fetch the model again",
-            )
-        pruned[key] = [*entries[:start], *entries[stop:]]
-    return pruned
-
-
-def write_weights(
-    tensors: list[StoredTensor],
-    out: Path,
-    *,
-    shard_bytes: int = SHARD_BYTES,
-    copied: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
-    """Copies tensors, under the names they carry, into one safetensors file or into shards with an index.
-
-    Args:
-        tensors: what to write, with the place each is read from.
-        out: an existing folder.
-        shard_bytes: bound on the tensor bytes of a file.
-        copied: called with (bytes copied, bytes in all).
-    """
-    shards: list[list[StoredTensor]] = [[]]
-    filled = 0
-    for tensor in tensors:
-        if shards[-1] and filled + tensor.size > shard_bytes:
-            shards.append([])
-            filled = 0
-        shards[-1].append(tensor)
-        filled += tensor.size
-    total = sum(tensor.size for tensor in tensors)
-    names = [SINGLE]
-    if len(shards) > 1:
-        names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
-        weight_map = {t.name: name for name, shard in zip(names, shards, strict=True) for t in shard}
-        metadata = {"total_size": total, "total_parameters": sum(tensor.count for tensor in tensors)}
-        _write_json(out / INDEX, {"metadata": metadata, "weight_map": dict(sorted(weight_map.items()))})
-    done = 0
-    for name, shard in zip(names, shards, strict=True):
-        done = _write_shard(out / name, shard, done, lambda bytes_done: copied(bytes_done, total))
-
-
-def _write_shard(path: Path, tensors: list[StoredTensor], done: int, copied: Callable[[int], None]) -> int:
-    # Wide elements first keeps every tensor aligned to its own element size, as the format asks.
-    tensors = sorted(tensors, key=lambda tensor: -(tensor.size // max(tensor.count, 1)))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for tensor in tensors:
-        offsets = [end, end + tensor.size]
-        header[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": offsets}
-        end += tensor.size
-    head = json.dumps(header, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
-    with path.open("wb") as target:
-        target.write(struct.pack("<Q", len(head)) + head)
-        for tensor in tensors:
-            with tensor.file.open("rb") as origin:
-                origin.seek(tensor.offset)
-                left = tensor.size
-                while left:
-                    chunk = origin.read(min(left, COPY_BUFFER))
-                    if not chunk:
-                        raise FactoryError(
-                            "the file was cut short while it was read",
-                            where=str(tensor.file),
-                            mend="Fetch the model again",
-                        )
-                    target.write(chunk)
-                    left -= len(chunk)
-                    done += len(chunk)
-                    copied(done)
-    return done
-
-
 def carry_files(source: Path, out: Path) -> None:
     """Copies tokenizer, generation config, chat template and licence files (`CARRIED`) as they are."""
     for pattern in CARRIED:
@@ -373,7 +235,3 @@ def follow_umask(folder: Path) -> None:
     os.umask(mask)
     for path in folder.rglob("*.safetensors"):
         path.chmod(0o666 & ~mask)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

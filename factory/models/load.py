@@ -70,3 +70,24 @@ def tokenizer(folder: Path) -> Any:
             where=str(folder),
             mend="Save the tokenizer beside the model (tokenizer.save_pretrained)",
         ) from None
+
+
+def block_list(model: Any) -> Any:
+    """The module list with the blocks of a loaded backbone or causal language model.
+
+    Raises:
+        FactoryError: no list of modules, or several, is as long as the model has blocks.
+    """
+    from torch.nn import ModuleList
+
+    blocks = model.config.num_hidden_layers
+    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, ModuleList) and len(m) == blocks]
+    # Lists inside a block (its experts, say) may be as long; the blocks stand above them.
+    outermost = [(n, m) for n, m in lists if not any(n.startswith(other + ".") for other, _ in lists)]
+    if len(outermost) != 1:
+        raise FactoryError(
+            f"the model has {len(outermost)} lists of {blocks} modules, so its blocks cannot be told",
+            where=str(model.config.name_or_path),
+            mend="Use a model of another family",
+        )
+    return outermost[0][1]

@@ -1,32 +1,38 @@
 """Prune: the base without the run of blocks that matters least. Follows importance; train starts from it.
 
 Removes the `drop` contiguous blocks whose angular distance is smallest and reconnects the stream. The
-checkpoint is copied block by block; no model is built (`models/checkpoint.py`).
+checkpoint is copied as byte ranges; no model is built (`models/surgery.py`). Then the result is loaded and
+proved to be the base without those blocks (`models/proof.py`).
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from factory.errors import FactoryError
-from factory.models.checkpoint import drop_blocks
+from factory.models.architectures import architecture_of
+from factory.models.checkpoint import read_config
+from factory.models.proof import Proof, prove
+from factory.models.surgery import Dropped, drop_blocks
 from factory.stages import Frozen, Progress
 from factory.wording import blocks_of, counted
 
-VERSION = 1
-LIBRARIES: tuple[str, ...] = ()
+VERSION = 2
+# They read the config that is rewritten, and the proof holds for what they do.
+LIBRARIES = ("torch", "transformers")
 
 
 class Settings(Frozen):
-    """What a person chose: `drop`, the number of blocks to remove."""
+    """What a person chose: `drop`, the number of blocks to remove; `proof`, whether the result is proved."""
 
     drop: int = Field(ge=1)
+    proof: bool = True
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
@@ -36,13 +42,15 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         settings: see `Settings`.
         inputs: `base`, a stock model folder; `importance`, that stage's artifact.
         out: receives model/.
-        progress: told the megabytes copied.
+        progress: told the megabytes copied, then the steps of the proof.
 
     Returns:
-        The removed blocks (half-open, and as a sentence), their distance, parameters before and after.
+        The removed blocks (half-open, and as a sentence), their distance, parameters before and after, and
+        what the proof compared.
 
     Raises:
-        FactoryError: a drop that leaves no block, or a family whose blocks cannot be removed safely.
+        FactoryError: a drop that leaves no block, a model whose blocks cannot be removed safely, or a result
+            that is not the base without those blocks.
     """
     table = json.loads((inputs["importance"] / "importance.json").read_text(encoding="utf-8"))
     blocks: int = table["blocks"]
@@ -54,20 +62,55 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         )
     start, stop = least_important(table["distances"], settings.drop)
 
-    def copied(done: int, total: int) -> None:
-        progress(done // 10**6, total // 10**6, "MB")
-
-    target = out / "model"
-    if target.exists():  # half a copy, of a step that was interrupted
-        shutil.rmtree(target)
-    sizes = drop_blocks(inputs["base"], target, start, stop, copied=copied)
+    sizes, proof = cut(inputs["base"], out / "model", range(start, stop), settings.proof, progress)
     return {
         "blocks": [start, stop],
         "of": blocks,
         "distance": table["distances"][settings.drop - 1][start],
         "parameters": {"base": sizes.base_parameters, "pruned": sizes.pruned_parameters},
+        "proof": proof.facts(),
         "sentence": blocks_of(start, stop, blocks),
     }
+
+
+def cut(
+    base: Path, target: Path, drop: Iterable[int], proved: bool, progress: Progress
+) -> tuple[Dropped, Proof]:
+    """Writes `base` without the blocks in `drop` to `target` and proves it; on an error nothing stays.
+
+    Args:
+        base: a stock model folder.
+        target: the new folder; what an interrupted step left there is removed first.
+        drop: the blocks to remove, 0-based.
+        proved: whether to compare the result with the base; a family that is not listed always is.
+        progress: told the megabytes copied, then the steps of the proof.
+
+    Raises:
+        FactoryError: as `drop_blocks` and `prove`, or no proof is wanted of a family that needs one.
+    """
+    if not proved and not architecture_of(read_config(base), base).listed:
+        raise FactoryError(
+            "the proof cannot be switched off for a family that is not listed",
+            where=str(base),
+            mend="Leave it on: nothing else shows that removing blocks of this model is safe",
+        )
+
+    def copied(done: int, total: int) -> None:
+        progress(done // 10**6, total // 10**6, "MB")
+
+    steps: list[str] = []
+
+    def told(note: str) -> None:
+        steps.append(note)
+        progress(len(steps) - 1, 2, "parts of the proof", note)
+
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        dropped = drop_blocks(base, target, drop, copied=copied)
+        return dropped, prove(base, target, dropped.kept, told) if proved else Proof("off")
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
 
 
 def least_important(distances: Sequence[Sequence[float]], drop: int) -> tuple[int, int]:

@@ -96,8 +96,8 @@ def test_texts_without_a_token_are_refused(tiny_model: Path, tmp_path: Path) -> 
 def test_a_family_that_cannot_be_pruned_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     base = shutil.copytree(tiny_model, tmp_path / "base")
     config = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps({**config, "model_type": "gemma3_text"}))
+    (base / "config.json").write_text(json.dumps({**config, "model_type": "no_such_family"}))
     settings = importance.Settings(data=TextSpec(name="calibration", rows=5), max_tokens=30)
     inputs = {"base": base, "calibration": calibration(tmp_path / "texts", TEXTS)}
-    with pytest.raises(FactoryError, match="gemma3_text"):
+    with pytest.raises(FactoryError, match="no_such_family"):
         importance.run(settings, inputs, tmp_path, lambda *a, **k: None)

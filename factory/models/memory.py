@@ -1,0 +1,61 @@
+"""Whether a model fits in the memory of this machine. Asked by proof.py before it loads one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from factory.models.checkpoint import Checkpoint
+
+# Loading holds the weights and, where experts are fused, one copy of a block's; activations and caches of
+# the few tokens of a proof are small beside what is kept free.
+SHARE = 1.3
+KEPT_FREE = 2 * 10**9
+GIB_OF_A_SMALL_MODEL = 10**9
+
+
+def fits(checkpoint: Checkpoint) -> str | None:
+    """The device that has room for a model: `cuda`, else `cpu`; None where neither has."""
+    size = sum(tensor.size for tensor in checkpoint.tensors)
+    small = size < GIB_OF_A_SMALL_MODEL
+    needed = int(size * SHARE) + (0 if small else KEPT_FREE)
+    if needed > available():
+        return None
+    return "cuda" if not small and _cuda_free() > needed else "cpu"
+
+
+def available() -> int:
+    """Bytes of main memory that this process may still take, within its container's limit."""
+    free = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free.append(int(line.split()[1]) * 1024)
+    except OSError:  # not Linux
+        pass
+    return min([*free, *_container()])
+
+
+def _container(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """What control groups leave, from this process's own up to the root; files in memory can be let go."""
+    left = []
+    try:
+        own = Path("/proc/self/cgroup").read_text().splitlines()[-1].rpartition(":")[2].lstrip("/")
+    except (OSError, IndexError):
+        return []
+    for group in (root / own, *(root / own).parents):
+        try:
+            most = (group / "memory.max").read_text().strip()
+            used = int((group / "memory.current").read_text())
+            files = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        if most.isdigit():
+            left.append(int(most) - used + int(files.get("file", 0)))
+    return left
+
+
+def _cuda_free() -> int:
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else 0

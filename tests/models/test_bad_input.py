@@ -1,0 +1,157 @@
+"""Folders that cannot be pruned: one line each, exit code 2, and no half-written folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from factory.cli import call
+from factory.errors import FactoryError
+from factory.models import checkpoint
+from factory.models.headers import read_header
+
+Spoil = Callable[[Path], object]
+
+
+def config(**changes: Any) -> Spoil:
+    def spoil(folder: Path) -> None:
+        written = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**written, **changes}))
+
+    return spoil
+
+
+def weights(**more: torch.Tensor) -> Spoil:
+    def spoil(folder: Path) -> None:
+        file = folder / "model.safetensors"
+        named = {name.replace("__", "."): value for name, value in more.items()}
+        save_file({**load_file(file), **named}, file, metadata={"format": "pt"})
+
+    return spoil
+
+
+def sharded(folder: Path, **shards: list[str]) -> None:
+    """Splits the weights into files a and b, then writes the index over the names given."""
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    file.unlink()
+    half = sorted(tensors)[: len(tensors) // 2]
+    parts = {"a": half, "b": [name for name in tensors if name not in half]}
+    for letter, names in parts.items():
+        names = names + shards.get(letter, [])
+        save_file({name: tensors[name] for name in names}, folder / f"{letter}.safetensors", {"format": "pt"})
+    index = {name: f"{letter}.safetensors" for letter, names in parts.items() for name in names}
+    (folder / checkpoint.INDEX).write_text(json.dumps({"weight_map": index}))
+
+
+def index(**changes: str) -> Spoil:
+    def spoil(folder: Path) -> None:
+        sharded(folder)
+        written = json.loads((folder / checkpoint.INDEX).read_text())
+        written["weight_map"].update({name.replace("__", "."): file for name, file in changes.items()})
+        (folder / checkpoint.INDEX).write_text(json.dumps(written))
+
+    return spoil
+
+
+def truncated(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def header(change: Callable[[dict[str, Any]], str | None]) -> Spoil:
+    """Rewrites the header; `change` edits it or gives its text."""
+
+    def spoil(folder: Path) -> None:
+        file = folder / "model.safetensors"
+        data = file.read_bytes()
+        (length,) = struct.unpack("<Q", data[:8])
+        parsed = json.loads(data[8 : 8 + length])
+        text = change(parsed) or json.dumps(parsed)
+        file.write_bytes(struct.pack("<Q", len(text)) + text.encode() + data[8 + length :])
+
+    return spoil
+
+
+def twice(parsed: dict[str, Any]) -> str:
+    row = json.dumps(parsed["model.norm.weight"])
+    return json.dumps(parsed)[:-1] + f', "model.norm.weight": {row}}}'
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+NORM, UP = "model__norm__weight", "model__layers__0__mlp__up_proj"
+BAD: dict[str, tuple[Spoil, str]] = {
+    "bitsandbytes": (config(quantization_config={"quant_method": "bitsandbytes"}), "(bitsandbytes)"),
+    "GPTQ": (config(quantization_config={"quant_method": "gptq", "bits": 4}), "quantised (gptq)"),
+    "AWQ": (config(quantization_config={"quant_method": "awq"}), "quantised (awq)"),
+    "FP8": (config(quantization_config={"quant_method": "fp8"}), "quantised (fp8)"),
+    "compressed": (config(compression_config={"format": "x"}), "the weights are quantised."),
+    "GPTQ unsaid": (weights(**{UP + "__qweight": torch.ones(2).int()}), "(GPTQ or AWQ: there is a tensor"),
+    "FP8 scales": (weights(**{UP + "__weight_scale_inv": torch.ones(2)}), "quantised (FP8: there is a"),
+    "FP8 unsaid": (weights(**{UP + "__weight": torch.ones(2).to(torch.float8_e4m3fn)}), "as F8_E4M3"),
+    "absent shard": (index(**{NORM: "c.safetensors"}), "file c.safetensors is missing, though model.saf"),
+    "outside": (index(**{NORM: "../b.safetensors"}), "names '../b.safetensors', which is no"),
+    "absolute": (index(**{NORM: "/etc/b.safetensors"}), "names '/etc/b.safetensors', which is no"),
+    "pickle in index": (index(**{NORM: "b.bin"}), "names 'b.bin', which is no safetensors file"),
+    "promised": (index(model__absent="b.safetensors"), "promises model.absent in b.safetensors, which"),
+    "twice in shards": (lambda f: sharded(f, b=["model.embed_tokens.weight"]), "stored twice, in a.saf"),
+    "truncated": (truncated, "where its header says"),
+    "twice in header": (header(twice), "its header names model.norm.weight twice"),
+    "overlap": (header(lambda h: h["model.norm.weight"].update(data_offsets=[0, 64])), "do not follow"),
+    "wrong size": (header(lambda h: h["model.norm.weight"].update(shape=[7])), "bytes for 7 of BF16"),
+    "noise": (lambda f: (f / "model.safetensors").write_bytes(b"no header at all"), "not a safetensors file"),
+    "empty": (lambda f: (f / "model.safetensors").write_bytes(b""), "not a safetensors file"),
+    "pickled": (pickled, "the weights are pickle files"),
+    "encoder": (config(is_encoder_decoder=True), "the model has an encoder"),
+    "cross-attention": (config(add_cross_attention=True), "the model has an encoder"),
+    "vision": (config(vision_config={"depth": 2}), "more than a language model (vision_config"),
+    "code": (config(auto_map={"AutoModelForCausalLM": "m.M"}), "code of its own"),
+    "own weights": (config(transformers_weights="../x.safetensors"), "a weights file of its own"),
+    "unknown family": (config(model_type="mine"), "transformers does not know model_type 'mine'"),
+    "too few": (config(num_hidden_layers=8), "promises 8 blocks, the weights hold 6"),
+    "foreign tensor": (weights(model__adapter__weight=torch.ones(2)), "holds model.adapter.weight"),
+    "no config": (lambda f: (f / "config.json").unlink(), "there is no config.json"),
+    "broken config": (lambda f: (f / "config.json").write_text("{"), "not JSON"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_folder_is_one_line_and_leaves_nothing(
+    name: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil, says = BAD[name]
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    spoil(base)
+    assert call(["prune", str(base), "--drop", "1:3", str(tmp_path / "out")]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    errors = [line for line in output.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and output.err.splitlines()[-1] == errors[0]
+    assert says in errors[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_a_single_file_wins_over_an_index_beside_it(tiny_model: Path, tmp_path: Path) -> None:
+    """As in transformers: the index is what an earlier save left behind."""
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    (base / checkpoint.INDEX).write_text("{")
+    assert checkpoint.weight_files(base) == [base / "model.safetensors"]
+
+
+def test_a_header_of_a_hundred_megabytes_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "huge").open("wb") as file:
+        file.write(struct.pack("<Q", 10**12))
+        file.truncate(10**12 + 8)
+    with pytest.raises(FactoryError, match="header longer than the file"):
+        read_header(tmp_path / "huge")
