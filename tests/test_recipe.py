@@ -56,7 +56,7 @@ def refusal(path: Path, *overrides: str) -> str:
 def test_quickstart_is_a_valid_recipe() -> None:
     recipe = load_recipe(QUICKSTART)
     assert list(recipe.trained()) == ["math-sft", "math-self", "instruct-self"]
-    assert recipe.merged()["merged"].parameters() == {"t": 0.15}
+    assert recipe.merged()["merged"].parameters() == {"weights": [1.0, 1.0]}
     assert recipe.where("variants", "merged", "of", 1).endswith("quickstart.yaml:21")
 
 
