@@ -63,6 +63,13 @@ def test_an_empty_folder_may_be_filled_a_full_one_not(
     assert sorted((tmp_path / "empty").iterdir()) == before
 
 
+def test_a_link_is_left_alone(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    assert call(["prune", str(tiny_model), "--drop", "4", str(tmp_path / "link"), "--no-proof"]) == 2
+    assert (tmp_path / "link").is_symlink() and not any((tmp_path / "there").iterdir())
+
+
 def test_a_failed_proof_leaves_nothing(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

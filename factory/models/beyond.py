@@ -16,16 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from factory.errors import FactoryError
-from factory.models.architectures import (
-    FIELDS,
-    NEVER_PER_BLOCK,
-    TABLE,
-    Architecture,
-    Behind,
-    Sliced,
-    block_count,
-    refuse_unknown,
-)
+from factory.models.architectures import NEVER_PER_BLOCK, TABLE, Architecture, block_count, refuse_unknown
+from factory.models.fields import FIELDS, Behind, Sliced
 
 # Words in keys that tell of a difference between blocks, and keys with such words that tell of none.
 _PER_BLOCK = re.compile(

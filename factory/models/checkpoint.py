@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from factory.errors import FactoryError
-from factory.models.architectures import FIELDS, Architecture, Behind, architecture_of, block_count
+from factory.models.architectures import Architecture, architecture_of, block_count
+from factory.models.fields import FIELDS, Behind
 from factory.models.headers import StoredTensor, read_header
 from factory.models.refused import refuse_foreign, refuse_quantised
 

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from factory.models.checkpoint import Checkpoint
 
-# Loading holds the weights and, where experts are fused, one copy of a block's; activations and caches of
-# the few tokens of a proof are small beside what is kept free.
+# Loading holds the weights and, where experts are fused, one copy of a block's; but for attention scores,
+# the activations and caches of a proof's few tokens are small beside what is kept free.
 SHARE = 1.3
 KEPT_FREE = 2 * 10**9
-GIB_OF_A_SMALL_MODEL = 10**9
+SMALL = 10**9  # a model of so few bytes is not worth a GPU, nor a reserve
 
 
-def fits(checkpoint: Checkpoint) -> str | None:
-    """The device that has room for a model: `cuda`, else `cpu`; None where neither has."""
+def fits(checkpoint: Checkpoint, more: int = 0) -> str | None:
+    """The device that has room for a model and `more` bytes: `cuda`, else `cpu`; None where neither has."""
     size = sum(tensor.size for tensor in checkpoint.tensors)
-    small = size < GIB_OF_A_SMALL_MODEL
-    needed = int(size * SHARE) + (0 if small else KEPT_FREE)
+    small = size < SMALL
+    needed = int(size * SHARE) + more + (0 if small else KEPT_FREE)
     if needed > available():
         return None
     return "cuda" if not small and _cuda_free() > needed else "cpu"

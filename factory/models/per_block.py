@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from factory.errors import FactoryError
-from factory.models.architectures import (
+from factory.models.architectures import Architecture, block_count
+from factory.models.fields import (
     EVERYWHERE,
     FIELDS,
-    Architecture,
     Behind,
     EveryNth,
     Field,
@@ -24,7 +24,6 @@ from factory.models.architectures import (
     Renumbered,
     Sliced,
     Unmovable,
-    block_count,
 )
 
 FULL = "full_attention"

@@ -6,9 +6,7 @@ loads and speaks, only worse, so nothing short of comparing outputs shows that s
 The whole proof loads the base, removes the blocks in memory, and compares with the pruned folder loaded by
 stock `from_pretrained`: logits of a short batch, then greedy generation with a KV cache behind a prompt
 longer than any window, logits at every step. Equal means equal bit for bit, in the checkpoint's own dtype.
-In memory a block is removed by letting the stream pass by it: every other block keeps the place, the mask
-and the settings that the unchanged config of the BASE gives it. So the reference knows nothing of
-how the config was rewritten, and a mistake there cannot stand on both sides.
+How blocks are removed in memory, and why that is a reference, stands in in_memory.py.
 
 Models that do not fit in memory are compared block by block (streamed_proof.py).
 """
@@ -18,12 +16,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from factory.errors import FactoryError
 from factory.models.checkpoint import read_checkpoint, stored_dtype
+from factory.models.in_memory import remove_in_memory
 from factory.models.memory import fits
 
 if TYPE_CHECKING:
@@ -96,10 +95,13 @@ def prove(base: Path, pruned: Path, kept: Sequence[int], told: Told = lambda not
     Raises:
         FactoryError: they differ, or the model is of no listed family and too large for the whole proof.
     """
+    began = time.perf_counter()
     checkpoint = read_checkpoint(base)
-    device = fits(checkpoint)
+    dtype = stored_dtype(base)
+    plan = _Plan.of(base, dtype)
+    device = fits(checkpoint, plan.attention_bytes)
     if device is not None:
-        return _whole(base, pruned, kept, device, told)
+        return _whole(base, pruned, kept, replace(plan, device=device), began, told)
     if not checkpoint.row.listed:
         raise FactoryError(
             f"memory is too small for the whole proof, which {checkpoint.row.model_type} needs, as a family "
@@ -109,16 +111,12 @@ def prove(base: Path, pruned: Path, kept: Sequence[int], told: Told = lambda not
         )
     from factory.models.streamed_proof import compare
 
-    began = time.perf_counter()
     told("the model is too large for memory: comparing block by block")
     compare(checkpoint, pruned, kept)
     return Proof("streamed", seconds=round(time.perf_counter() - began, 2))
 
 
-def _whole(base: Path, pruned: Path, kept: Sequence[int], device: str, told: Told) -> Proof:
-    began = time.perf_counter()
-    dtype = stored_dtype(base)
-    plan = _Plan.of(base, dtype, device)
+def _whole(base: Path, pruned: Path, kept: Sequence[int], plan: _Plan, began: float, told: Told) -> Proof:
     with _quiet():
         # One after the other: memory holds one model.
         told("running the base without the blocks")
@@ -131,8 +129,8 @@ def _whole(base: Path, pruned: Path, kept: Sequence[int], device: str, told: Tol
         tokens=SHORT[0] * plan.short + plan.prompt + NEW_TOKENS,
         generated=NEW_TOKENS,
         max_difference=0.0,
-        dtype=dtype,
-        device=device,
+        dtype=plan.dtype,
+        device=plan.device,
         window=plan.window,
         seconds=round(time.perf_counter() - began, 2),
     )
@@ -143,15 +141,21 @@ class _Plan:
     """What goes through both models."""
 
     dtype: str
-    device: str
     vocabulary: int
     short: int
     prompt: int
     window: int | None
     override: dict[str, int]
+    heads: int
+    device: str = "cpu"
+
+    @property
+    def attention_bytes(self) -> int:
+        """For one block's scores over the prompt, held a few times over: in the dtype, as floats, masked."""
+        return 12 * self.heads * self.prompt**2
 
     @staticmethod
-    def of(base: Path, dtype: str, device: str) -> _Plan:
+    def of(base: Path, dtype: str) -> _Plan:
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(base)
@@ -166,12 +170,12 @@ class _Plan:
         room = longest - NEW_TOKENS
         return _Plan(
             dtype,
-            device,
             config.vocab_size,
             short=max(1, min(SHORT[1], room)),
             prompt=max(1, min((window or SHORT[1]) + max(PAST_WINDOW, (window or 0) // 8), room)),
             window=window,
             override=override,
+            heads=getattr(config, "num_attention_heads", None) or 1,
         )
 
     def ids(self, texts: int, tokens: int) -> Any:
@@ -230,64 +234,6 @@ def _outputs(folder: Path, plan: _Plan, kept: Sequence[int] | None = None) -> di
         "generation": torch.stack(made.logits).cpu(),
         "words": made.sequences.cpu(),
     }
-
-
-def remove_in_memory(model: Any, kept: Sequence[int]) -> None:
-    """Lets the stream pass by all blocks of a loaded model but the kept ones.
-
-    The passed blocks still enter one empty key into the cache for each token, since some models read the
-    number of tokens so far from the cache of their first block.
-
-    Args:
-        model: a causal language model with all its blocks.
-        kept: the blocks that stay.
-    """
-    import torch
-    from transformers.cache_utils import Cache
-
-    from factory.models.load import block_list
-
-    def holds_keys(cache: Cache, index: int) -> bool:
-        return index >= len(cache.layers) or hasattr(cache.layers[index], "update")
-
-    class Passed(torch.nn.Module):
-        def __init__(self, index: int, original: torch.nn.Module) -> None:
-            super().__init__()
-            self.index = index
-            # Some models ask the block itself for its kind before they call it.
-            for name, value in vars(original).items():
-                if not name.startswith("_") and name not in vars(self):
-                    setattr(self, name, value)
-
-        def forward(self, *args: Any, **kwargs: Any) -> Any:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            cache = next((value for value in (*args[1:], *kwargs.values()) if isinstance(value, Cache)), None)
-            if cache is not None and holds_keys(cache, self.index):
-                empty = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
-                cache.update(empty, empty, self.index)
-            return (hidden,) if tuples else hidden
-
-    blocks = block_list(model)
-    tuples = _returns_tuples(model, blocks)
-    for index in range(len(blocks)):
-        if index not in kept:
-            blocks[index] = Passed(index, blocks[index])
-
-
-def _returns_tuples(model: Any, blocks: Any) -> bool:
-    """Whether the model's blocks return a tuple, as older classes do."""
-    import torch
-
-    seen: list[bool] = []
-    hook = blocks[0].register_forward_hook(
-        lambda module, args, output: seen.append(isinstance(output, tuple))
-    )
-    try:
-        with torch.inference_mode():
-            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
-    finally:
-        hook.remove()
-    return seen[0]
 
 
 def _same(wanted: dict[str, Any], found: dict[str, Any], where: Path) -> None:

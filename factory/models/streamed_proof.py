@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from factory.errors import FactoryError
-from factory.models.architectures import FIELDS, Keyed, Sliced
 from factory.models.beyond import resolved
 from factory.models.checkpoint import Checkpoint, read_checkpoint
+from factory.models.fields import FIELDS, Keyed, Sliced
 from factory.models.load import block_list
 from factory.models.surgery import kept_tensors
 

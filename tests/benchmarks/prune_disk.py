@@ -278,8 +278,8 @@ def main() -> None:
     asked = parser.parse_args()
     facts = machine.facts()
     print(f"## Pruning at disk speed ({datetime.date.today()})\n")
-    machine_said = f"{facts['cores']} cores ({facts['cpu']}), {facts['memory'] / 2**30:.0f} GiB"
-    print(f"`python {' '.join(sys.argv)}` on {machine_said}, Linux {platform.release()}.\n")
+    machine_is = f"{facts['cores']} cores ({facts['cpu']}), {facts['memory'] / 2**30:.0f} GiB"
+    print(f"`python {' '.join(sys.argv)}` on {machine_is}, {platform.release()}.\n")
     parts = {"speed": lambda folder: speed(folder, asked.rounds, asked.gigabytes), "memory": memory}
     for name, part in parts.items():
         if asked.only in (None, name):

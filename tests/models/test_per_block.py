@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from factory.errors import FactoryError
-from factory.models.architectures import FIELDS, TABLE, architecture_of
+from factory.models.architectures import TABLE, architecture_of
+from factory.models.fields import FIELDS
 from factory.models.per_block import pruned_config
 
 HERE = Path("here")

@@ -104,7 +104,7 @@ def test_block_by_block_sees_the_bytes(
     weights = load_file(out / "model.safetensors")
     spoil(weights)
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-    monkeypatch.setattr(proof, "fits", lambda checkpoint: None)
+    monkeypatch.setattr(proof, "fits", lambda checkpoint, more: None)
     with pytest.raises(FactoryError, match=says):
         proof.prove(base, out, kept)
 

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from factory.errors import FactoryError
 from factory.models import checkpoint, kernel_copy
 from factory.models.proof import prove
+from factory.models.streamed_proof import compare
 from factory.models.surgery import drop_blocks
 
 
@@ -84,6 +85,24 @@ def test_every_way_of_copying_gives_the_same_bytes(
     )
     assert after["model.layers.4.mlp.up_proj.weight"].equal(before["model.layers.5.mlp.up_proj.weight"])
     assert after["model.embed_tokens.weight"].equal(before["model.embed_tokens.weight"])
+
+
+def test_a_way_of_copying_that_fails_half_way_is_taken_over(
+    tiny_model: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    real, calls = os.copy_file_range, []
+
+    def tired(*arguments: Any) -> int:
+        calls.append(arguments)
+        if len(calls) > 7:
+            raise OSError(22, os.strerror(22))
+        return real(*arguments)
+
+    monkeypatch.setattr(os, "copy_file_range", tired)
+    monkeypatch.setattr(kernel_copy, "AT_ONCE", 1000)
+    dropped = drop_blocks(tiny_model, tmp_path / "pruned", [1])
+    assert len(calls) == 8
+    compare(checkpoint.read_checkpoint(tiny_model), tmp_path / "pruned", dropped.kept)
 
 
 def test_a_source_that_shrinks_while_it_is_read_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
