@@ -345,12 +345,12 @@ def train(
 ) -> None:
     """Train the sandbox base model from scratch, the way the packaged one was made."""
     from factory import display
+    from factory.alone import new_folder
     from factory.sandbox.train import train as train_base
 
-    with display.task("sandbox train", as_json) as progress:
-        train_base(out, seed, steps, progress)
-    if not as_json:
-        print(f"the model is in {out}")
+    with display.task("sandbox train", as_json) as progress, new_folder(out) as beside:
+        facts = train_base(beside / "model", seed, steps, progress)
+    print(json.dumps({"kind": "result", **facts}) if as_json else f"the model is in {out}")
 
 
 def _folder(model: Path) -> Path:

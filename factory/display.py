@@ -132,10 +132,14 @@ def summary(event: Event) -> str | None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
-    """Print a table on stdout; the first `left` columns are text, the others figures."""
+    """Print a table on stdout; the first `left` columns are text, the others figures.
+
+    A last column of text folds where the screen is too narrow.
+    """
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for i, column in enumerate(columns):
-        grid.add_column(column, justify="left" if i < left else "right", no_wrap=True)
+        last = i == len(columns) - 1 and i < left  # words that may go on in the next line; figures may not
+        grid.add_column(column, justify="left" if i < left else "right", no_wrap=not last)
     for row in rows:
         grid.add_row(*map(Text, row))
     _print(grid)

@@ -31,6 +31,7 @@ from factory.library_fields import METHODS, complaint
 from factory.nearest import suggest
 from factory.recipe_errors import first_error
 from factory.recipe_file import RecipeFile, apply_overrides, read
+from factory.wording import counted
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # names become folders and file names
 MAX_VARIANTS = 200
@@ -195,9 +196,11 @@ class MergedVariant(Written):
             _refuse(what, merge=self.merge, wanted=wanted, count=count, mend="Correct the list", at="of")
         for key in ("weights", "density"):
             if key in given and len(given[key]) != count:
-                what = "{key} has {length} numbers for {count} models"
+                what = "{key} has {length} for {count} models"
                 mend = "Give one number a model, in the order of `of`"
-                _refuse(what, key=key, length=len(given[key]), count=count, mend=mend, at=key)
+                _refuse(
+                    what, key=key, length=counted(len(given[key]), "number"), count=count, mend=mend, at=key
+                )
         weights = given.get("weights", [1])
         if not any(weights):
             _refuse("all weights are 0", mend="Give one of them a weight", at="weights")

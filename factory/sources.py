@@ -29,6 +29,7 @@ from factory.models.checkpoint import CARRIED, INDEX, read_config, stored_tensor
 from factory.nearest import suggest
 
 SANDBOX = "sandbox/"
+WRITTEN = ".files.json"  # in a written sandbox dataset: its files with their sizes in bytes
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
 # Part of a Hub model repository that is downloaded: what makes a stock folder, at its top.
@@ -166,12 +167,18 @@ def _write_sandbox(source: Source, cache: Path) -> Path:
 
     name = source.reference.removeprefix(SANDBOX)
     target = cache / f"sandbox-{name}-{source.fingerprint}"
-    if target.is_dir():
-        return target
+    listed = target / WRITTEN
+    try:
+        if all((target / n).stat().st_size == size for n, size in json.loads(listed.read_text()).items()):
+            return target
+    except (OSError, ValueError, AttributeError):  # not there, or somebody took a part of it away
+        shutil.rmtree(target, ignore_errors=True)
     cache.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache))
     try:
         sandbox.write_dataset(name, beside)
+        sizes = {n: (beside / n).stat().st_size for n in list_files(beside)}
+        (beside / WRITTEN).write_text(json.dumps(sizes), encoding="utf-8")
         beside.chmod(0o755)  # mkdtemp's folders are private
         try:
             beside.rename(target)  # whole or absent; of two runs at once one is first

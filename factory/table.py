@@ -49,7 +49,7 @@ def _table(report: Mapping[str, Any], narrow: bool) -> Table:
         show_edge=False,
     )
     models, gap = report["models"], "\n" if narrow else " "
-    heads = [f"blocks,{gap}size"]
+    heads = ["blocks\nsize" if narrow else "blocks, size"]
     for task in models[0]["scores"]:
         heads.append("\n".join(textwrap.wrap(task, _NARROW_TASK)) if narrow else task)
     # A blank before the wide columns sets their figures apart from the column before.
@@ -61,8 +61,8 @@ def _table(report: Mapping[str, Any], narrow: bool) -> Table:
             "\n".join(textwrap.wrap(name, _NARROW_NAME)) if narrow else name,
             f"{model['blocks']},{gap}{count(model['parameters'])}",
             *(f"{100 * score['value']:.1f}" for score in model["scores"].values()),
-            _interval(model["average"], gap),
-            _recovery(model, gap),
+            _interval(model["average"], narrow),
+            _recovery(model, narrow),
         ]
         # Text, not str: rich would read the brackets as markup.
         table.add_row(*(Text(cell) for cell in cells), style=_STYLES[model["kind"]])
@@ -92,10 +92,10 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _recovery(model: Mapping[str, Any], gap: str) -> str:
+def _recovery(model: Mapping[str, Any], narrow: bool) -> str:
     if model["kind"] == "base" and model["recovery"]:
         return f" {100 * model['recovery']['value']:.1f}"
-    return _interval(model["recovery"], gap)
+    return _interval(model["recovery"], narrow)
 
 
 def count(number: int) -> str:
@@ -107,7 +107,9 @@ def count(number: int) -> str:
     return str(number)
 
 
-def _interval(score: Mapping[str, float] | None, gap: str) -> str:
+def _interval(score: Mapping[str, float] | None, narrow: bool) -> str:
+    gap = "\n" if narrow else " "
     if score is None:
         return f" not{gap}defined"
-    return f" {100 * score['value']:.1f}{gap}[{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
+    between = "," if narrow else ", "  # two intervals that reach 100.0 leave no column to spare at 80
+    return f" {100 * score['value']:.1f}{gap}[{100 * score['low']:.1f}{between}{100 * score['high']:.1f}]"

@@ -31,8 +31,8 @@ def limited(limit: int) -> str:
 
 
 def has_no_width(estimate: Mapping[str, float]) -> bool:
-    """Whether both ends of an interval are printed alike, to a tenth of a percent."""
-    return round(100 * estimate["low"], 1) == round(100 * estimate["high"], 1)
+    """Whether all that was drawn agreed, so that the bootstrap could find no spread at all."""
+    return estimate["low"] == estimate["high"]
 
 
 def rule_of_three(n: int) -> str:

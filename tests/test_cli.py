@@ -238,3 +238,15 @@ def test_show_prints_the_scores_and_where_the_pictures_are(
     assert lines[-1] == "runs/r/heatmap.png"
     assert call(["show", "r", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["models"][0]["name"] == "math-self"
+
+
+@pytest.mark.parametrize("there", ["file", "folder"])
+def test_a_base_is_not_trained_over_what_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], there: str
+) -> None:
+    out = tmp_path / "out"
+    if there == "folder":
+        out.mkdir()
+    (out / "README.md" if there == "folder" else out).write_text("mine")
+    assert call(["sandbox", "train", str(out), "--steps", "1"]) == 2
+    assert f"error: {out}: there is something already. Name a new folder" in capsys.readouterr().err

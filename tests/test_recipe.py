@@ -109,7 +109,7 @@ MISTAKES = {
     "merge of one model twice": ("of: [own, other]", "of: [own, own]", 16, ["'own' stands twice"]),
     "misspelt merge": ("merge: slerp", "mrege: slerp", 16, ["unknown key 'mrege'", "Write 'merge'"]),
     "too few weights": ("slerp, of: [own, other], t: 0.5", "linear, of: [own, other], weights: [1]", 16,
-                        ["weights has 1 numbers for 2 models"]),
+                        ["weights has 1 number for 2 models"]),
     "weights of nothing": ("slerp, of: [own, other], t: 0.5", "ties, of: [own, other], weights: [0, 0]", 16,
                            ["all weights are 0"]),
     "weights that cancel": ("slerp, of: [own, other], t: 0.5", "linear, of: [own, other], weights: [1, -1]",

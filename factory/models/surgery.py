@@ -174,7 +174,7 @@ def _check_room(out: Path, wanted: int) -> None:
     free = shutil.disk_usage(there).free
     if free < wanted:
         raise FactoryError(
-            f"the pruned model needs {wanted / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left",
+            f"the pruned model needs {wanted / 1e6:,.1f} MB, the disk has {free / 1e6:,.1f} MB left",
             where=str(out),
             mend="Make room, or name a folder on another disk",
         )

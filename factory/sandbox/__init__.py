@@ -12,14 +12,19 @@ from pathlib import Path
 DATASETS = ("science", "endings", "subjects", "myths", "blanks", "arithmetic", "math", "instruct", "corpus")
 
 _HERE = Path(__file__).parent
+_FORMS = (
+    "arc.py", "document.py", "gsm8k.py", "hellaswag.py", "mmlu.py", "truthfulqa.py", "winogrande.py",
+)  # fmt: skip
 
 
 @lru_cache(maxsize=1)
 def _fingerprint() -> str:
-    """A hash of the generator's own source: whoever edits it gets new datasets and new keys."""
+    """A hash of the generator's own source and of what it writes its rows with, the prompts and the tasks'
+    documents: whoever edits one of them gets new datasets and new keys."""
     digest = hashlib.sha256()
     sources = [path for path in _HERE.glob("*.py") if path.name not in ("__init__.py", "card.py", "train.py")]
-    for path in sorted([*sources, *(_HERE.parent / "prompts").glob("*.jinja")]):
+    forms = [*(_HERE.parent / "prompts").glob("*.jinja"), *(_HERE.parent / "tasks" / n for n in _FORMS)]
+    for path in sorted([*sources, *forms]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

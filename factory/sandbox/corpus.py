@@ -106,7 +106,7 @@ def _chat_math(rng: random.Random) -> Segments:
 
 
 def _chat_instruct(rng: random.Random) -> Segments:
-    return _chat("instruct", dialogues.instruct(rng), rng)
+    return _chat("instruct", dialogues.instruct(rng, voice="told"), rng)
 
 
 # Shares of documents, by what a document of each kind costs and how hard its skill is.

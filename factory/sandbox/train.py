@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from factory.models.checkpoint import follow_umask
 from factory.sandbox import card, corpus
 
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ def train(out: Path, seed: int, steps: int | None, progress: Progress) -> dict[s
         progress(step + 1, recipe.steps, "steps", f"loss {sum(recent) / len(recent):.3f}")
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
+    follow_umask(out)
     facts: dict[str, Any] = {
         "recipe": asdict(recipe),
         "seed": seed,
