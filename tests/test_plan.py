@@ -123,6 +123,7 @@ def test_a_dataset_no_variant_rewrites_is_not_regenerated(recipe: Path) -> None:
 
 EDITS = {
     "prune.drop=1": "evaluate/base",
+    "prune.proof=false": "importance",
     "regenerate.max_new_tokens=9": "train/plain",
     "train.lora.r=8": "regenerate/math",
     "variants.both.t=0.25": "train/own",

@@ -14,14 +14,16 @@ KEPT_FREE = 2 * 10**9
 SMALL = 10**9  # a model of so few bytes is not worth a GPU, nor a reserve
 
 
-def fits(checkpoint: Checkpoint, more: int = 0) -> str | None:
-    """The device that has room for a model and `more` bytes: `cuda`, else `cpu`; None where neither has."""
+def fits(checkpoint: Checkpoint, device: str, more: int = 0) -> bool:
+    """Whether a device, `cuda` or `cpu`, has room for a model and `more` bytes.
+
+    A small model is said not to fit a GPU: it is not worth one.
+    """
     size = sum(tensor.size for tensor in checkpoint.tensors)
-    small = size < SMALL
-    needed = int(size * SHARE) + more + (0 if small else KEPT_FREE)
-    if needed > available():
-        return None
-    return "cuda" if not small and _cuda_free() > needed else "cpu"
+    needed = int(size * SHARE) + more + (KEPT_FREE if size >= SMALL else 0)
+    if device == "cuda" and (size < SMALL or _cuda_free() < needed):
+        return False
+    return needed <= available()  # what goes to a GPU goes through main memory
 
 
 def available() -> int:

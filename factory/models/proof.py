@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 NEW_TOKENS = 8  # generated with the cache behind the prompt
 SHORT = (2, 16)  # texts, tokens: the batch whose logits are compared at every position
 PAST_WINDOW = 8  # the prompt is at least this much longer than the longest window, or an eighth of it
-# A window wider than this is made narrow in both models: what is proved is which block has one.
-WIDEST_WINDOW = 8192
+# A window wider than this is made narrow in both models, because attention over long prompts takes a CPU
+# minutes a block: what is proved is which block has a window, and that does not depend on its width.
+WIDEST_WINDOW = {"cuda": 8192, "cpu": 1024}
 NARROW = 64
 WINDOWS = ("window", "window_size", "chunk_size", "attention_chunk")  # ends of config keys that hold one
 
@@ -51,6 +52,7 @@ class Proof:
         dtype: in which the outputs were computed.
         device: where.
         window: the longest attention window that the prompt went beyond; None where there is none.
+        narrowed_from: that window's width in the config, where it was made narrow for the proof.
         seconds: time taken.
     """
 
@@ -61,6 +63,7 @@ class Proof:
     dtype: str | None = None
     device: str | None = None
     window: int | None = None
+    narrowed_from: int | None = None
     seconds: float = 0.0
 
     def facts(self) -> dict[str, Any]:
@@ -98,10 +101,10 @@ def prove(base: Path, pruned: Path, kept: Sequence[int], told: Told = lambda not
     began = time.perf_counter()
     checkpoint = read_checkpoint(base)
     dtype = stored_dtype(base)
-    plan = _Plan.of(base, dtype)
-    device = fits(checkpoint, plan.attention_bytes)
-    if device is not None:
-        return _whole(base, pruned, kept, replace(plan, device=device), began, told)
+    for device in ("cuda", "cpu"):
+        plan = _Plan.of(base, dtype, device)
+        if fits(checkpoint, device, plan.attention_bytes):
+            return _whole(base, pruned, kept, plan, began, told)
     if not checkpoint.row.listed:
         raise FactoryError(
             f"memory is too small for the whole proof, which {checkpoint.row.model_type} needs, as a family "
@@ -132,6 +135,7 @@ def _whole(base: Path, pruned: Path, kept: Sequence[int], plan: _Plan, began: fl
         dtype=plan.dtype,
         device=plan.device,
         window=plan.window,
+        narrowed_from=plan.narrowed_from,
         seconds=round(time.perf_counter() - began, 2),
     )
 
@@ -141,13 +145,14 @@ class _Plan:
     """What goes through both models."""
 
     dtype: str
+    device: str
     vocabulary: int
     short: int
     prompt: int
     window: int | None
+    narrowed_from: int | None
     override: dict[str, int]
     heads: int
-    device: str = "cpu"
 
     @property
     def attention_bytes(self) -> int:
@@ -155,7 +160,7 @@ class _Plan:
         return 12 * self.heads * self.prompt**2
 
     @staticmethod
-    def of(base: Path, dtype: str) -> _Plan:
+    def of(base: Path, dtype: str, device: str) -> _Plan:
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(base)
@@ -165,15 +170,18 @@ class _Plan:
             for key, value in config.to_dict().items()
             if key.endswith(WINDOWS) and isinstance(value, int) and 1 < value < longest
         }
-        override = {key: NARROW for key, value in windows.items() if value > WIDEST_WINDOW}
+        wide = {key: value for key, value in windows.items() if value > WIDEST_WINDOW[device]}
+        override = dict.fromkeys(wide, NARROW)
         window = max({**windows, **override}.values(), default=None)
         room = longest - NEW_TOKENS
         return _Plan(
             dtype,
+            device,
             config.vocab_size,
             short=max(1, min(SHORT[1], room)),
             prompt=max(1, min((window or SHORT[1]) + max(PAST_WINDOW, (window or 0) // 8), room)),
             window=window,
+            narrowed_from=max(wide.values(), default=None),
             override=override,
             heads=getattr(config, "num_attention_heads", None) or 1,
         )

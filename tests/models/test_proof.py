@@ -36,9 +36,11 @@ def test_it_goes_beyond_the_window_with_a_cache(pruned: Any) -> None:
 
 
 def test_a_wide_window_is_made_narrow_in_both_models(pruned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof, "WIDEST_WINDOW", 4)
+    assert proof.prove(*pruned).narrowed_from is None
+    monkeypatch.setattr(proof, "WIDEST_WINDOW", {"cpu": 4, "cuda": 4})
     monkeypatch.setattr(proof, "NARROW", 3)
-    assert proof.prove(*pruned).window == 3
+    found = proof.prove(*pruned)
+    assert (found.window, found.narrowed_from, found.tokens) == (3, 5, 2 * 16 + (3 + 8) + 8)
 
 
 @pytest.mark.parametrize("change", [1e-3, -1e-3])
@@ -104,7 +106,7 @@ def test_block_by_block_sees_the_bytes(
     weights = load_file(out / "model.safetensors")
     spoil(weights)
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-    monkeypatch.setattr(proof, "fits", lambda checkpoint, more: None)
+    monkeypatch.setattr(proof, "fits", lambda *_: False)
     with pytest.raises(FactoryError, match=says):
         proof.prove(base, out, kept)
 
@@ -126,5 +128,10 @@ def test_memory_is_measured_against_the_container_too(tmp_path: Path, monkeypatc
     assert 0 < memory.available() < resource.RLIM_INFINITY or resource.RLIM_INFINITY == -1
 
 
-def test_small_models_are_proved_on_the_cpu(pruned: Any) -> None:
-    assert memory.fits(read_checkpoint(pruned[0])) == "cpu"
+def test_small_models_are_not_worth_a_gpu(pruned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_cuda_free", lambda: 10**12)
+    assert not memory.fits(read_checkpoint(pruned[0]), "cuda")
+    assert memory.fits(read_checkpoint(pruned[0]), "cpu")
+    monkeypatch.setattr(memory, "SMALL", 1)
+    assert memory.fits(read_checkpoint(pruned[0]), "cuda", more=10**9)
+    assert not memory.fits(read_checkpoint(pruned[0]), "cuda", more=2 * 10**12)
