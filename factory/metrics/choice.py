@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +114,19 @@ def ranking(
         return [{"title": "block", "of": len(found_blocks), "rows": rows(found_blocks, False)}]
     steps = [Chosen((b,), score) for b, score in zip(table["order"], table["scores"], strict=True)]
     return [{"title": "block, in order of removal", "of": len(steps), "rows": rows(steps, False)}]
+
+
+def cells(ranking: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A ranking as the cells of a table, headings first; shorter columns end in empty cells."""
+    table = [["", *(name for column in ranking for name in (column["title"], "figure"))]]
+    for i in range(max((len(column["rows"]) for column in ranking), default=0)):
+        line = [str(i + 1)]
+        for column in ranking:
+            row = column["rows"][i] if i < len(column["rows"]) else None
+            mark = " (removed)" if row and row["removed"] else ""
+            line += [f"{row['name']}{mark}", f"{row['score']:.4g}"] if row else ["", ""]
+        table.append(line)
+    return table
 
 
 def sentence(table: Mapping[str, Any], chosen: Chosen, exclude: tuple[int, int] = (0, 0)) -> str:

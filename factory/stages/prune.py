@@ -1,8 +1,8 @@
 """Prune: the base without the blocks that matter least. Follows importance; train starts from it.
 
 Removes the blocks that the metric chooses (`factory/metrics/choice.py`), or those that the recipe names, and
-reconnects the stream. The checkpoint is copied as byte ranges; no model is built (`models/surgery.py`). Then the result is loaded and
-proved to be the base without those blocks (`models/proof.py`).
+reconnects the stream. The checkpoint is copied as byte ranges; no model is built (`models/surgery.py`).
+Then the result is loaded and proved to be the base without those blocks (`models/proof.py`).
 """
 
 from __future__ import annotations
