@@ -116,7 +116,7 @@ def ranking(
     return [{"title": "block, in order of removal", "of": len(steps), "rows": rows(steps, False)}]
 
 
-def cells(ranking: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+def ranking_cells(ranking: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A ranking as the cells of a table, headings first; shorter columns end in empty cells."""
     table = [["", *(name for column in ranking for name in (column["title"], "figure"))]]
     for i in range(max((len(column["rows"]) for column in ranking), default=0)):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from factory.metrics.choice import cells
+from factory.metrics.choice import ranking_cells
 from factory.wording import counted, duration, has_no_width, limited, rule_of_three
 
 TEMPLATE = "report.md.jinja"
@@ -86,7 +86,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "percent": percent, "interval": interval, "points": points, "cell": cell,
         "duration": duration, "made": made_how, "verdict": verdict,
     }  # fmt: skip
-    environment.globals |= {"counted": counted, "limited": limited, "ranking_cells": cells}
+    environment.globals |= {"counted": counted, "limited": limited, "ranking_cells": ranking_cells}
     return environment.get_template(TEMPLATE).render(report, without_width=without_width(report))
 
 
