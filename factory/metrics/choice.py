@@ -123,7 +123,7 @@ def ranking_cells(ranking: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         line = [str(i + 1)]
         for column in ranking:
             row = column["rows"][i] if i < len(column["rows"]) else None
-            mark = " (removed)" if row and row["removed"] else ""
+            mark = " (chosen)" if row and row["removed"] else ""
             line += [f"{row['name']}{mark}", f"{row['score']:.4g}"] if row else ["", ""]
         table.append(line)
     return table

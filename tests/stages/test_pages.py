@@ -39,7 +39,7 @@ def test_the_page_says_what_happened(made: Made) -> None:
         "![How much blocks matter](importance.png)",
         "of 10 runs of 3 blocks, blocks 6..8, 0-based, of 12, have the least mean angular distance",
         "|  | runs of 2 blocks | figure | runs of 3 blocks | figure | runs of 4 blocks | figure |",
-        "| 6..8 (removed) |",
+        "| 6..8 (chosen) |",
         "| math | answer differs | 9 |",
         "It is &#42;5&#42;.",
         "| slerp | math-self, text-self | t = 0.5 | 12.5 % of tensors |",
@@ -50,7 +50,7 @@ def test_the_page_says_what_happened(made: Made) -> None:
         "Recipe seed 7",
     ):
         assert said in page, said
-    assert page.count(" (removed)") == 1
+    assert page.count(" (chosen)") == 1
     recovery = next(model["recovery"] for model in content["models"] if model["name"] == "math-self")
     assert (
         f"{100 * recovery['value']:.1f} [{100 * recovery['low']:.1f}, {100 * recovery['high']:.1f}]" in page
