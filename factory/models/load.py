@@ -49,8 +49,11 @@ def backbone(folder: Path) -> Any:
 
 
 def _load(kind: Any, folder: Path) -> Any:
+    from transformers.utils.logging import disable_progress_bar
+
     read_config(folder)
     weight_files(folder)
+    disable_progress_bar()  # the factory's own display says what is done
     return kind.from_pretrained(folder, dtype=dtype(), use_safetensors=True).to(device()).eval()
 
 

@@ -77,9 +77,9 @@ def test_an_order_that_does_not_fit_is_refused(drop: int, exclude: tuple[int, in
 @pytest.mark.parametrize(
     ("drop", "exclude", "said"),
     [
-        (8, (0, 0), r"^8 blocks cannot be removed from 8\. Remove from 1 to 7$"),
-        (6, (2, 1), r"2 at the beginning and 1 at the end stay\. Remove from 1 to 5$"),
-        (1, (4, 4), r"Exclude fewer$"),
+        (8, (0, 0), r"^8 blocks cannot be removed from 8\. Remove from 1 to 7\.$"),
+        (6, (2, 1), r"2 at the beginning and 1 at the end stay\. Remove from 1 to 5\.$"),
+        (1, (4, 4), r"Exclude fewer\.$"),
     ],
 )
 def test_more_than_may_go_is_refused(drop: int, exclude: tuple[int, int], said: str) -> None:
