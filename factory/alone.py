@@ -13,12 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from factory import machine
+from factory import machine, metrics
 from factory.child import is_disk_full
+from factory.dataset_files import Wanted
 from factory.errors import FactoryError
 from factory.models import blocks
+from factory.models.checkpoint import read_config, stored_tensors
+from factory.sources import at_hand, resolve_dataset
 from factory.stages import Progress
-from factory.store import RECORD, disk_full, sync_tree
+from factory.store import RECORD, disk_full, sync_tree, write_atomically
 
 
 def prune(model: Path, drop: str, out: Path, proof: bool, progress: Progress) -> dict[str, Any]:
@@ -65,11 +68,87 @@ def prune(model: Path, drop: str, out: Path, proof: bool, progress: Progress) ->
     return facts
 
 
+def importance(
+    model: Path,
+    data: str | None,
+    rows: int,
+    metric: metrics.Name,
+    drop: int | None,
+    out: Path | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Scores the blocks of a model, without a recipe.
+
+    Args:
+        model: a stock model folder, or `sandbox/base`.
+        data: a dataset folder or `sandbox/<name>`; None stands for sandbox/corpus, for sandbox/base only.
+        rows: texts read at most.
+        metric: one of `factory.metrics.METRICS`.
+        drop: how many blocks would go; by default 3 of 16, the paper's 6 of 32.
+        out: a file that is to hold importance.json.
+        progress: told the texts done.
+
+    Returns:
+        importance.json's content, the blocks that would go, a sentence that says so, the ten best, and
+        tokens a second.
+
+    Raises:
+        FactoryError: no such model, dataset or place for `out`, or what the stage refuses.
+    """
+    from factory.data import TextSpec
+    from factory.metrics import choice
+    from factory.models.architectures import architecture_of, block_count
+    from factory.stages import importance as stage
+
+    base = _model_folder(model)
+    if data is None and base != _sandbox_base():
+        mend = "Name a dataset folder with --data, or sandbox/corpus"
+        raise FactoryError("importance is measured over texts, and none are named", mend=mend)
+    if out is not None and (out.exists() or not out.absolute().parent.is_dir()):
+        what = "there is something already" if out.exists() else "there is no folder to write this file in"
+        raise FactoryError(what, where=str(out), mend="Name a new file in a folder that exists")
+    config = read_config(base)
+    row = architecture_of(config, base, [tensor.name for tensor in stored_tensors(base)])
+    blocks = block_count(config, row, base)
+    drop = max(1, blocks * 3 // 16) if drop is None else drop
+    if not 1 <= drop < blocks:
+        what = f"{drop} of {blocks} blocks cannot be removed"
+        raise FactoryError(
+            what, where=str(model), mend=f"Say --drop 1 to {blocks - 1}" if blocks > 1 else None
+        )
+    spec = TextSpec(name="calibration", rows=rows)
+    rounds = drop if metrics.METRICS[metric].shape == "order" else None
+    chosen = stage.Settings(data=spec, max_tokens=1024, metric=metric, rounds=rounds)
+    source = resolve_dataset(
+        data or "sandbox/corpus", None, "--data", Path.cwd(), Wanted(None, (spec.split,))
+    )
+    with at_hand(source) as folder:
+        if folder is None:
+            mend = "Download it first: `hf download ID --repo-type dataset --local-dir FOLDER`"
+            raise FactoryError(f"'{data}' is no folder", where="--data", mend=mend)
+        table, seconds = stage.score(chosen, {"base": base, "calibration": folder}, progress)
+    if out is not None:
+        write_atomically(out, json.dumps(table, indent=1) + "\n")
+    best = choice.choose(table, drop)
+    return {
+        **table,
+        "drop": list(best.blocks),
+        "score": best.score,
+        "sentence": choice.sentence(table, best),
+        "ranking": choice.ranking(table, drop, removed=best.blocks),
+        "tokens_per_second": round(table["tokens"] / seconds, 1),
+    }
+
+
+def _sandbox_base() -> Path:
+    from factory import sandbox
+
+    return sandbox.model_folder()
+
+
 def _model_folder(model: Path) -> Path:
     if model == Path("sandbox/base") and not model.is_dir():
-        from factory import sandbox
-
-        return sandbox.model_folder()
+        return _sandbox_base()
     if not model.is_dir():
         mend = "Name a folder with config.json and safetensors; `hf download ID --local-dir FOLDER` makes one"
         raise FactoryError("there is no such folder", where=str(model), mend=mend)

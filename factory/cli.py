@@ -303,6 +303,46 @@ def measure(
 
 
 @app.command()
+def importance(
+    model: ModelFolder,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Texts to measure over: a dataset folder, or sandbox/corpus."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Texts to read at most.")] = 128,
+    metric: Annotated[
+        Literal[
+            "angular", "angular_tokens", "block_influence", "perplexity", "perplexity_iterative", "taylor"
+        ],
+        typer.Option(help="The measure."),
+    ] = "angular",
+    drop: Annotated[
+        int | None, typer.Option(min=1, help="How many blocks would go; by default 3 in 16.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all figures to this new JSON file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which blocks of a model matter least. Needs no recipe."""
+    from factory import alone, display
+    from factory.metrics.choice import ranking_cells
+    from factory.wording import counted
+
+    with display.task("importance", as_json) as progress:
+        found = alone.importance(model, data, rows, metric, drop, out, progress)
+    if as_json:
+        print(json.dumps({"kind": "result", **found}))
+        return
+    heads, *lines = ranking_cells(found["ranking"])
+    display.table(heads, lines)
+    texts = f"{counted(found['rows'], 'text')} ({counted(found['tokens'], 'token')})"
+    print(f"{found['sentence']}, over {texts}; {found['tokens_per_second']:,.0f} tokens a second")
+    if out is not None:
+        print(f"all figures are in {out}")
+
+
+@app.command()
 def prune(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, or sandbox/base.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the pruned model.")],

@@ -28,7 +28,7 @@ def check_modules(
     """Checks every `lora` of a recipe against the pruned model.
 
     Args:
-        recipe: its `prune.drop` is smaller than the model.
+        recipe: its `prune.count` is smaller than the model.
         tensors: of the base model.
         config: of the base model.
         row: its family.
@@ -36,7 +36,7 @@ def check_modules(
     Raises:
         FactoryError: a module or block that the pruned model does not have, or that cannot be trained.
     """
-    blocks, tied = config[row.count] - recipe.prune.drop, bool(config.get("tie_word_embeddings"))
+    blocks, tied = config[row.count] - recipe.prune.count, bool(config.get("tie_word_embeddings"))
     modules = _modules(tensors, row, blocks, tied)
     parts: list[tuple[tuple[str, ...], dict[str, Any]]] = [(("train", "lora"), recipe.train.lora)]
     for name, variant in recipe.trained().items():

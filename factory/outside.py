@@ -84,25 +84,42 @@ def gather(recipe: Recipe) -> Outside:
         specs=specs,
         shots=shots,
         benchmarks=find_benchmarks(recipe, shots),
-        foreign=_foreign(recipe, {**config, row.count: blocks - recipe.prune.drop}),
+        foreign=_foreign(recipe, {**config, row.count: blocks - recipe.prune.count}),
         parameters=_parameters(tensors, config, row, recipe.prune.drop),
     )
 
 
 def _check_drop(recipe: Recipe, blocks: int) -> None:
-    drop, model = recipe.prune.drop, recipe.base.model
+    """Refuses a drop that the model has no room for, or that `exclude` contradicts."""
+    written, model, drop = recipe.prune.drop, recipe.base.model, recipe.prune.count
+    first, last = recipe.prune.exclude.first, recipe.prune.exclude.last
+    where = recipe.where("prune", "drop")
+    if not isinstance(written, int):
+        for block in written:
+            if block >= blocks:
+                what = f"drop names block {block}, '{model}' has only 0 to {blocks - 1}"
+                raise FactoryError(what, where=where, mend=f"Name blocks from 0 to {blocks - 1}")
+            if not first <= block < blocks - last:
+                what = f"drop names block {block}, which prune.exclude keeps"
+                raise FactoryError(what, where=where, mend="Name another block, or exclude fewer")
     if drop >= blocks:
         what = (
             f"drop removes all {blocks} blocks of '{model}'"
             if drop == blocks
             else f"drop removes {drop} blocks, '{model}' has only {blocks}"
         )
-        where = recipe.where("prune", "drop")
         raise FactoryError(what, where=where, mend=f"Drop between 1 and {blocks - 1} blocks")
+    room = blocks - first - last
+    if drop > room:
+        what = (
+            f"exclude keeps {first + last} of the {blocks} blocks of '{model}', so {drop} cannot be removed"
+        )
+        mend = f"Drop at most {room} blocks, or exclude fewer" if room > 0 else "Exclude fewer"
+        raise FactoryError(what, where=recipe.where("prune", "exclude"), mend=mend)
 
 
 def _parameters(
-    tensors: Sequence[StoredTensor], config: Mapping[str, Any], row: Architecture, drop: int
+    tensors: Sequence[StoredTensor], config: Mapping[str, Any], row: Architecture, drop: int | tuple[int, ...]
 ) -> dict[str, int]:
     if not tensors:
         return {}
@@ -112,6 +129,8 @@ def _parameters(
             block = row.block_of(tensor.name)
             counts[block] = counts.get(block, 0) + tensor.count
     total = sum(counts.values())
+    if not isinstance(drop, int):
+        return {"base": total, "pruned": total - sum(counts.get(block, 0) for block in drop)}
     return {"base": total, "pruned": total - drop * counts.get(0, 0)}  # all blocks are alike
 
 

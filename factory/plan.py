@@ -18,6 +18,7 @@ from typing import Any
 from factory.data import Columns, DataSpec, TextSpec
 from factory.errors import FactoryError
 from factory.library_fields import METHODS
+from factory.metrics import METRICS
 from factory.nearest import suggest
 from factory.outside import Outside, gather
 from factory.recipe import MergedVariant, Recipe
@@ -139,17 +140,26 @@ class _Planner:
     def _prune(self) -> None:
         prune = self.recipe.prune
         texts = self.outside.calibration_spec.model_dump(include=set(TextSpec.model_fields))
+        exclude = (prune.exclude.first, prune.exclude.last)
+        # Only a metric that removes block by block sees them; recipes share the figures of the others.
+        stepwise = METRICS[prune.importance].shape == "order"
+        removals = {"rounds": prune.count, "exclude": exclude} if stepwise else {}
         self._add(
             "importance",
             {
                 "data": TextSpec(**texts),
                 "max_tokens": prune.calibration.max_tokens,
                 "metric": prune.importance,
+                **removals,
             },
             {"base": self.outside.base, "calibration": self.outside.calibration},
         )
-        chosen = {"drop": prune.drop, "proof": prune.proof}
-        self._add("prune", chosen, {"base": self.outside.base, "importance": Ref("importance")})
+        chosen: dict[str, Any] = {"drop": prune.drop, "proof": prune.proof}
+        inputs: dict[str, Ref | Source] = {"base": self.outside.base}
+        if isinstance(prune.drop, int):  # blocks that are named need no figures
+            chosen["exclude"] = exclude
+            inputs["importance"] = Ref("importance")
+        self._add("prune", chosen, inputs)
 
     def _regenerate(self) -> None:
         chosen, seed = self.recipe.regenerate, self.recipe.seed

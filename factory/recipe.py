@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainValidator,
     PrivateAttr,
     Tag,
     ValidationError,
@@ -28,6 +29,8 @@ from pydantic_core import PydanticCustomError
 from factory.data import Check, Columns, Prompt
 from factory.errors import FactoryError
 from factory.library_fields import METHODS, complaint
+from factory.metrics import Name as MetricName
+from factory.models import blocks
 from factory.nearest import suggest
 from factory.recipe_errors import first_error
 from factory.recipe_file import RecipeFile, apply_overrides, read
@@ -96,13 +99,52 @@ class Calibration(Written):
     max_tokens: int = Field(default=1024, ge=2)
 
 
-class Prune(Written):
-    """How many blocks go, by what measure they are chosen, and whether the result is proved."""
+class Exclude(Written):
+    """How many blocks at the beginning and at the end are never removed."""
 
-    drop: int = Field(ge=1)
-    importance: Literal["angular"] = "angular"
+    first: int = Field(default=0, ge=0)
+    last: int = Field(default=0, ge=0)
+
+
+def _drop(value: Any) -> int | tuple[int, ...]:
+    """`6` (how many), `[4, 7, 9]` or `"22:28"` (which, as ascending indices)."""
+    mend = 'Write how many, such as 6, or which: [4, 7, 9], or "22:28" for blocks 22 to 27'
+    if isinstance(value, str):
+        try:
+            return blocks.parse(value)
+        except FactoryError:
+            pass
+    elif isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            _refuse("prune.drop should be at least 1, not {value}", value=value, mend=mend)
+        return value
+    elif isinstance(value, list | tuple) and value:
+        for i, block in enumerate(value):
+            if not isinstance(block, int) or isinstance(block, bool) or block < 0:
+                what = "prune.drop should name blocks by whole numbers from 0, not {block}"
+                _refuse(what, block=repr(block)[:40], mend=mend, at=str(i))
+            if block in value[:i]:
+                what = "block {block} stands twice in prune.drop"
+                _refuse(what, block=block, mend="Name it once", at=str(i))
+        return tuple(sorted(value))
+    what = "prune.drop should be a whole number, a list of blocks or a range, not {value}"
+    _refuse(what, value=repr(value)[:40], mend=mend)
+    raise AssertionError  # _refuse does not return
+
+
+class Prune(Written):
+    """How many blocks go, or which; by what measure they are chosen; whether the result is proved."""
+
+    drop: Annotated[int | tuple[int, ...], PlainValidator(_drop)]
+    importance: MetricName = "angular"
+    exclude: Exclude = Exclude()
     calibration: Calibration
     proof: bool = True
+
+    @property
+    def count(self) -> int:
+        """The number of blocks that go."""
+        return self.drop if isinstance(self.drop, int) else len(self.drop)
 
 
 class Dataset(Written):
@@ -342,7 +384,7 @@ def _check_parts(recipe: Recipe, name: str, variant: MergedVariant) -> None:
             what = f"variant '{name}' is merged from itself"
             raise FactoryError(what, where=where, mend="Name other variants")
         if part == "base":
-            what = f"variant '{name}' merges the base model, which has {recipe.prune.drop} blocks more"
+            what = f"variant '{name}' merges the base model, which has {recipe.prune.count} blocks more"
             raise FactoryError(what, where=where, mend="Name variants, or `pruned`")
         if part not in recipe.variants and part != "pruned" and not is_reference(part):
             others = [*(set(recipe.variants) - {name}), "pruned"]

@@ -129,7 +129,8 @@ def artifacts(root: Path) -> dict[str, Path]:
     found = {"metric": "angular", "blocks": 12, "distances": distances(), "rows": 64, "tokens": 9000}
     (inputs["importance"] / "importance.json").write_text(json.dumps(found))
     pruned = {
-        "blocks": [6, 9], "of": 12, "distance": distances()[2][6], "sentence": "blocks 6..8, 0-based, of 12",
+        "blocks": [6, 7, 8], "of": 12, "metric": "angular", "score": distances()[2][6],
+        "sentence": "blocks 6..8, 0-based, of 12",
         "parameters": {"base": 1_310_000, "pruned": 1_010_000},
     }  # fmt: skip
     inputs["prune"] = record(root / "prune", "prune", pruned, drop=3)

@@ -228,14 +228,14 @@ def test_show_prints_the_scores_and_where_the_pictures_are(
     }  # fmt: skip
     (done / "r" / "report.json").unlink(missing_ok=True)
     (done / "r" / "report.json").write_text(json.dumps(report))
-    (done / "r" / "heatmap.png").unlink(missing_ok=True)
-    (done / "r" / "heatmap.png").write_bytes(b"")
+    (done / "r" / "importance.png").unlink(missing_ok=True)
+    (done / "r" / "importance.png").write_bytes(b"")
     assert call(["show", "r"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "r: blocks 4..5, 0-based, of 12, removed"
     assert " ".join(lines[1].split()) == "model blocks, size arc gsm8k average recovery"
     assert " ".join(lines[3].split()) == "math-self 10, 1.10M 50.0 25.0 37.5 [35.5, 39.5] 91.0 [89.0, 93.0]"
-    assert lines[-1] == "runs/r/heatmap.png"
+    assert lines[-1] == "runs/r/importance.png"
     assert call(["show", "r", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["models"][0]["name"] == "math-self"
 

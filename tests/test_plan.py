@@ -352,3 +352,43 @@ def test_a_stream_is_a_number_every_library_takes(seed: int, names: list[str]) -
 def test_streams_are_apart_and_stay_as_they_are() -> None:
     assert stream(0, "a", "bc") != stream(0, "ab", "c") != stream(1, "ab", "c")
     assert stream(0, "train", "math-self") == 2131313903  # recorded runs depend on it
+
+
+@pytest.mark.parametrize("override", ["prune.drop=[3, 1]", "prune.drop=1:2,3"])
+def test_named_blocks_need_no_figures(recipe: Path, override: str) -> None:
+    plan = make_plan(load_recipe(recipe, [override]))
+    assert plan.step("prune").settings.drop == (1, 3)  # type: ignore[attr-defined]
+    assert set(plan.step("prune").inputs) == {"base"}
+    found = keys(recipe, override)
+    for metric in ("angular_tokens", "taylor"):
+        again = keys(recipe, override, f"prune.importance={metric}")
+        assert again["prune"] == found["prune"] and again["importance"] != found["importance"]
+    assert plan.parameters["pruned"] == make_plan(load_recipe(recipe, ["prune.drop=2"])).parameters["pruned"]
+
+
+def test_figures_are_shared_unless_the_metric_removes_block_by_block(recipe: Path) -> None:
+    for metric, shared in (("angular", True), ("perplexity", True), ("perplexity_iterative", False)):
+        set_to = f"prune.importance={metric}"
+        one = keys(recipe, set_to)
+        for other in ("prune.drop=1", "prune.exclude={first: 1}"):
+            again = keys(recipe, set_to, other)
+            assert (again["importance"] == one["importance"]) is shared, (metric, other)
+            assert again["prune"] != one["prune"]
+
+
+BAD_DROPS = {
+    "a block too many": (["prune.drop=[1, 4]"], "drop names block 4, 'base' has only 0 to 3"),
+    "an excluded block": (["prune.drop=[1, 3]", "prune.exclude.last=1"], "block 3, which prune.exclude"),
+    "all blocks by name": (["prune.drop=0:4"], "drop removes all 4 blocks"),
+    "too much excluded": (
+        ["prune.exclude={first: 1, last: 2}"], "exclude keeps 3 of the 4 blocks of 'base', so 2 cannot be",
+    ),
+    "all excluded": (["prune.exclude={first: 3, last: 2}"], "Exclude fewer."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_DROPS)
+def test_a_drop_that_cannot_be_is_refused(recipe: Path, case: str) -> None:
+    overrides, said = BAD_DROPS[case]
+    message = refusal(recipe, *overrides)
+    assert said in message and "\n" not in message

@@ -81,6 +81,13 @@ MISTAKES = {
     "value for a mapping": ("{model: sandbox/base}", "sandbox/base", 2, ["base should be a mapping"]),
     "value for a list": ("data: [chat]", "data: chat", 15, ["variants.other.data should be a list"]),
     "drop of nothing": ("drop: 2", "drop: 0", 4, ["prune.drop should be at least 1"]),
+    "a block twice": ("drop: 2", "drop: [4, 7, 4]", 4, ["block 4 stands twice", "Name it once"]),
+    "no block": ("drop: 2", "drop: []", 4, ["prune.drop should be a whole number, a list of blocks"]),
+    "a block below 0": ("drop: 2", "drop: [4, -1]", 4, ["whole numbers from 0, not -1"]),
+    "a word for a block": ("drop: 2", "drop: [4, last]", 4, ["whole numbers from 0, not 'last'"]),
+    "a range backwards": ("drop: 2", "drop: 28:22", 4, ["not '28:22'", '"22:28" for blocks 22 to 27']),
+    "excluded below 0": ("drop: 2", "drop: 2\n  exclude: {first: -1}", 5, ["exclude.first", "at least 0"]),
+    "excluded elsewhere": ("drop: 2", "drop: 2\n  exclude: {frist: 1}", 5, ["'frist'", "'first'"]),
     "unknown importance": ("drop: 2", "drop: 2\n  importance: angle", 5, ["prune.importance", "'angular'"]),
     "unknown prompt": ("prompt: math,", "prompt: maths,", 7, ["no prompt 'maths'", "'math'"]),
     "unknown check": ("final_number", "finalnumber", 7, ["datasets.math.check", "'final_number'"]),
@@ -275,7 +282,7 @@ def test_set_lays_typed_values_over_the_file(tmp_path: Path) -> None:
         ["prune.drop=3", "evaluate.tasks=[arc, gsm8k]", "variants.own.train.sft.learning_rate=1e-5",
          "variants.both={merge: linear, of: [own, plain], weights: [1, 1]}"],
     )  # fmt: skip
-    assert recipe.prune.drop == 3
+    assert recipe.prune.drop == recipe.prune.count == 3
     assert recipe.evaluate.tasks == ("arc", "gsm8k")
     assert recipe.trained()["own"].train.sft == {"learning_rate": 1e-5}
     assert recipe.merged()["both"].merge == "linear"
@@ -298,6 +305,13 @@ def test_a_wrong_set_is_told_by_itself(override: str, words: str, tmp_path: Path
     message = refusal(write(tmp_path, TEXT), override)
     assert message.startswith(f"--set {override}: ")
     assert words in message
+
+
+@pytest.mark.parametrize("drop", ["[9, 4, 7]", "4,7,9", "7,4,9:10"])
+def test_a_drop_may_name_its_blocks(drop: str, tmp_path: Path) -> None:
+    written = load_recipe(write(tmp_path, TEXT.replace("drop: 2", f"drop: {drop}"))).prune
+    assert (written.drop, written.count) == ((4, 7, 9), 3)
+    assert (written.exclude.first, written.exclude.last) == (0, 0)
 
 
 PARTS = {

@@ -36,9 +36,13 @@ def parse(text: str) -> tuple[int, ...]:
 def in_words(blocks: Iterable[int], of: int) -> str:
     """The blocks with both ends of runs included: `blocks 4..6 and 9, 0-based, of 12`."""
     ordered = sorted(blocks)
-    spans = [f"{run[0]}..{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs(ordered)]
-    said = " and ".join([", ".join(spans[:-1]), spans[-1]]) if len(spans) > 1 else spans[0]
-    return f"{'block' if len(ordered) == 1 else 'blocks'} {said}, 0-based, of {of}"
+    return f"{'block' if len(ordered) == 1 else 'blocks'} {spans(ordered)}, 0-based, of {of}"
+
+
+def spans(blocks: Iterable[int]) -> str:
+    """The blocks with both ends of runs included: `4..6 and 9`."""
+    found = [f"{run[0]}..{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs(sorted(blocks))]
+    return " and ".join([", ".join(found[:-1]), found[-1]]) if len(found) > 1 else found[0]
 
 
 def runs(ordered: Sequence[int]) -> list[list[int]]:

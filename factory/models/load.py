@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.errors import FactoryError
+from factory.models.architectures import Architecture
 from factory.models.checkpoint import read_config, weight_files
 
 
@@ -48,8 +49,11 @@ def backbone(folder: Path) -> Any:
 
 
 def _load(kind: Any, folder: Path) -> Any:
+    from transformers.utils.logging import disable_progress_bar
+
     read_config(folder)
     weight_files(folder)
+    disable_progress_bar()  # the factory's own display says what is done
     return kind.from_pretrained(folder, dtype=dtype(), use_safetensors=True).to(device()).eval()
 
 
@@ -70,6 +74,24 @@ def tokenizer(folder: Path) -> Any:
             where=str(folder),
             mend="Save the tokenizer beside the model (tokenizer.save_pretrained)",
         ) from None
+
+
+def named_blocks(model: Any, row: Architecture) -> Any:
+    """The module list with the blocks of a loaded backbone or causal language model, by its family's row.
+
+    Raises:
+        FactoryError: the model has no blocks where the row says.
+    """
+    # A backbone's names lack the first part: `layers` for `model.layers`.
+    whole = row.blocks.rstrip(".")
+    for path in (whole, whole.partition(".")[2]):
+        try:
+            found = model.get_submodule(path) if path else None
+        except AttributeError:
+            continue
+        if found is not None and len(found) == model.config.num_hidden_layers:
+            return found
+    return block_list(model)
 
 
 def block_list(model: Any) -> Any:

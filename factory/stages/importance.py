@@ -1,31 +1,30 @@
-"""Importance: how far each run of blocks turns the hidden state. First stage; prune reads its table.
+"""Importance: how much blocks matter, by one of the measures in factory/metrics. First stage; prune follows.
 
-For every start l and run length n the angular distance d(l, n) = arccos(cos(x_l, x_{l+n})) / pi, where
-x_l is the hidden state entering block l at the last real token, averaged over calibration texts
-(Gromov et al. 2024, "The Unreasonable Ineffectiveness of the Deeper Layers"). The run with the smallest
-distance changes the stream least and is the one to remove.
-
-All pairs come from one pass of the backbone: the states of a batch give one Gram matrix a row.
+The texts are streamed through the base once (more often where the measure needs it); what is held does
+not grow with their number. importance.json is what prune chooses by and what the report shows.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
-from factory.data import TextSpec, load_texts
+from factory.data import TextSpec, iterate_texts
 from factory.errors import FactoryError
-from factory.models.architectures import architecture_of
-from factory.models.checkpoint import read_config
+from factory.metrics import METRICS, Name
+from factory.models.architectures import architecture_of, block_count
+from factory.models.checkpoint import read_config, stored_tensors
 from factory.stages import Frozen, Progress
 
-VERSION = 1
+VERSION = 2
 LIBRARIES = ("torch", "transformers", "tokenizers")
+LOGITS = 2**27  # numbers in a batch's logits
 
 
 class Settings(Frozen):
@@ -34,18 +33,22 @@ class Settings(Frozen):
     Attributes:
         data: the calibration set; of its `rows` texts blank ones do not count.
         max_tokens: texts are cut behind this many tokens.
-        batch_tokens: bound on the tokens of a batch, padding included.
-        metric: the measure of distance.
+        batch_tokens: bound on the tokens of a batch, padding included; None for the metric's own.
+        metric: the measure.
+        rounds: of a metric that removes block by block, how many it removes; None for the others.
+        exclude: of such a metric, the blocks at the beginning and at the end that stay.
     """
 
     data: TextSpec
     max_tokens: int = Field(ge=1)
-    batch_tokens: int = Field(default=8192, ge=1)
-    metric: Literal["angular"] = "angular"
+    batch_tokens: int | None = Field(default=None, ge=1)
+    metric: Name = "angular"
+    rounds: int | None = Field(default=None, ge=1)
+    exclude: tuple[int, int] = (0, 0)
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
-    """Writes importance.json: the mean distance of every run of blocks.
+    """Writes importance.json: the metric's figures.
 
     Args:
         settings: see `Settings`.
@@ -57,105 +60,81 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         Rows and tokens read, blocks, and tokens a second.
 
     Raises:
-        FactoryError: no calibration text, a model that cannot be read, or a family that cannot be pruned.
+        FactoryError: as `score`.
     """
+    table, seconds = score(settings, inputs, progress)
+    (out / "importance.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    facts = {key: table[key] for key in ("rows", "tokens", "blocks")}
+    return {**facts, "tokens_per_second": round(table["tokens"] / seconds, 1)}
+
+
+def score(settings: Settings, inputs: Mapping[str, Path], progress: Progress) -> tuple[dict[str, Any], float]:
+    """importance.json's content, and the seconds that the metric took.
+
+    Args:
+        settings: see `Settings`.
+        inputs: as `run`.
+        progress: told the texts done.
+
+    Raises:
+        FactoryError: no calibration text, a model that cannot be read, a family that cannot be pruned, or
+            figures that are no numbers.
+    """
+    from factory.metrics.batches import Texts
     from factory.models import load
 
-    architecture_of(read_config(inputs["base"]), inputs["base"])  # refuses a family that cannot be pruned
-    texts = load_texts(inputs["calibration"], settings.data)
-    encode = load.tokenizer(inputs["base"])
-    encoded = encode(texts, truncation=True, max_length=settings.max_tokens)["input_ids"]
-    tokens = [ids for ids in encoded if ids]
-    if not tokens:
+    base, metric = inputs["base"], METRICS[settings.metric]
+    config = read_config(base)
+    row = architecture_of(config, base, [tensor.name for tensor in stored_tensors(base)])
+    most = settings.batch_tokens or metric.batch_tokens
+    if metric.head:
+        most = max(1, min(most, LOGITS // int(config.get("vocab_size") or 1)))
+    rounds = _rounds(settings, block_count(config, row, base), base)
+    texts = Texts(
+        source=lambda: iterate_texts(inputs["calibration"], settings.data),
+        encode=load.tokenizer(base),
+        max_tokens=settings.max_tokens,
+        batch_tokens=most,
+        device=load.device(),
+        expected=settings.data.rows,
+        least=2 if metric.head else 1,  # a single token predicts nothing
+    )
+    if next(texts.batches(), None) is None:  # before a model is loaded
+        least = "two tokens" if metric.head else "a token"
         raise FactoryError(
-            "the model's tokenizer makes no token of the calibration texts",
+            f"the model's tokenizer makes {least} of no calibration text",
             where=str(inputs["calibration"]),
             mend="Name a set of texts in the model's language under prune.calibration",
         )
-    model = load.backbone(inputs["base"])
+    model = load.causal_lm(base) if metric.head else load.backbone(base)
+    blocks = load.named_blocks(model, row)
     began = time.perf_counter()
-    distances = angular_distances(model, tokens, settings.batch_tokens, progress)
+    figures = metric.load()(model, blocks, texts, progress, **rounds)
     seconds = time.perf_counter() - began
-    count = sum(map(len, tokens))
-    table = {
-        "metric": settings.metric,
-        "blocks": len(model.layers),
-        "distances": distances,
-        "rows": len(tokens),
-        "tokens": count,
-    }
-    (out / "importance.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    return {
-        "rows": len(tokens),
-        "tokens": count,
-        "blocks": len(model.layers),
-        "tokens_per_second": round(count / seconds, 1),
-    }
+    _check(figures, base)
+    table = {"metric": settings.metric, "blocks": len(blocks), **figures}
+    return {**table, "rows": texts.rows, "tokens": texts.tokens}, seconds
 
 
-def angular_distances(
-    model: Any, tokens: Sequence[Sequence[int]], batch_tokens: int, progress: Progress
-) -> list[list[float]]:
-    """The mean angular distance of every run of blocks, in half turns (0 to 1).
-
-    Args:
-        model: a decoder backbone with its blocks in `model.layers`.
-        tokens: token ids of each text, none empty.
-        batch_tokens: bound on the tokens of a batch, padding included; one text may exceed it.
-        progress: told the texts done.
-
-    Returns:
-        `distances[n - 1][start]` for n = 1..L-1 and start = 0..L-n, L being the number of blocks.
-    """
-    import torch
-
-    blocks = len(model.layers)
-    states: list[Any] = []
-    last: Any = None
-
-    def entering(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        states.append(hidden[torch.arange(len(hidden), device=hidden.device), last])
-
-    def leaving(module: Any, args: tuple[Any, ...], output: Any) -> None:
-        # The raw output: the model's own `hidden_states[-1]` is already behind the final norm.
-        states.append(output[torch.arange(len(output), device=output.device), last])
-
-    hooks = [model.layers[0].register_forward_pre_hook(entering, with_kwargs=True)]
-    hooks += [block.register_forward_hook(leaving) for block in model.layers]
-    total = torch.zeros(blocks + 1, blocks + 1, dtype=torch.float64, device=model.device)
-    done = 0
-    try:
-        with torch.inference_mode():
-            for batch in _batches(tokens, batch_tokens):
-                states.clear()
-                lengths = torch.tensor([len(ids) for ids in batch])
-                padded = torch.zeros(len(batch), int(lengths.max()), dtype=torch.long)
-                for row, ids in enumerate(batch):
-                    padded[row, : len(ids)] = torch.tensor(ids)
-                last = (lengths - 1).to(model.device)
-                # Padding stands on the right, where a causal model's real tokens cannot see it: no mask.
-                model(input_ids=padded.to(model.device), use_cache=False)
-                # float64, because arccos near 1 turns an error of 1e-7 in the cosine into 1e-4.
-                unit = torch.nn.functional.normalize(torch.stack(states, dim=1).double(), dim=-1)
-                cosine = (unit @ unit.transpose(1, 2)).clamp(-1, 1)
-                total += (torch.arccos(cosine) / torch.pi).sum(dim=0)
-                done += len(batch)
-                progress(done, len(tokens), "texts")
-    finally:
-        for hook in hooks:
-            hook.remove()
-    mean = (total / len(tokens)).tolist()
-    return [[mean[start][start + n] for start in range(blocks - n + 1)] for n in range(1, blocks)]
+def _rounds(settings: Settings, blocks: int, base: Path) -> dict[str, Any]:
+    """Further arguments of a metric that removes block by block."""
+    if METRICS[settings.metric].shape != "order":
+        return {}
+    rounds, room = settings.rounds or 1, blocks - sum(settings.exclude)
+    if rounds > min(room, blocks - 1):
+        raise FactoryError(
+            f"{rounds} of {room} blocks cannot be removed one by one",
+            where=str(base),
+            mend="Drop or exclude fewer",
+        )
+    return {"rounds": rounds, "exclude": settings.exclude}
 
 
-def _batches(tokens: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[Sequence[int]]]:
-    """Texts of like length together, longest first, so that memory runs out at once or never."""
-    batch: list[Sequence[int]] = []
-    for ids in sorted(tokens, key=len, reverse=True):
-        if batch and (len(batch) + 1) * len(batch[0]) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(ids)
-    if batch:
-        yield batch
+def _check(figures: Mapping[str, Any], base: Path) -> None:
+    rows = figures["distances"] if "distances" in figures else [figures["scores"]]
+    if not all(math.isfinite(number) for row in rows for number in row):
+        raise FactoryError(
+            "the model's figures over the calibration texts are not all finite numbers",
+            where=str(base),
+            mend="Fetch the model again, or use another base",
+        )

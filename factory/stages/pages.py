@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from factory.wording import block_range, counted, duration, has_no_width, limited, rule_of_three
+from factory.metrics.choice import ranking_cells
+from factory.wording import counted, duration, has_no_width, limited, rule_of_three
 
 TEMPLATE = "report.md.jinja"
-NEAREST = 10  # runs of blocks listed
 LONGEST_TEXT = 600  # characters of an example that are shown
 
 Estimate = Mapping[str, float]
@@ -31,7 +31,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     before, after = prune["parameters"]["base"], prune["parameters"]["pruned"]
     said = prune["sentence"][0].upper() + prune["sentence"][1:]
     lines = [
-        f"{said}, {'is' if prune['blocks'][1] - prune['blocks'][0] == 1 else 'are'} removed: {before:,} "
+        f"{said}, {'is' if len(prune['blocks']) == 1 else 'are'} removed: {before:,} "
         f"parameters become {after:,} ({percent(1 - after / before)} % fewer)."
     ]
     if report["limit"]:
@@ -86,10 +86,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         "percent": percent, "interval": interval, "points": points, "cell": cell,
         "duration": duration, "made": made_how, "verdict": verdict,
     }  # fmt: skip
-    environment.globals |= {"block_range": block_range, "counted": counted, "limited": limited}
-    return environment.get_template(TEMPLATE).render(
-        report, nearest=NEAREST, without_width=without_width(report)
-    )
+    environment.globals |= {"counted": counted, "limited": limited, "ranking_cells": ranking_cells}
+    return environment.get_template(TEMPLATE).render(report, without_width=without_width(report))
 
 
 def without_width(report: Mapping[str, Any]) -> list[str]:

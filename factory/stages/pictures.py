@@ -6,11 +6,13 @@ and Ito's palette), and every colour is said in words too.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from factory.wording import blocks_of
+from factory.metrics import METRICS
+from factory.models.blocks import in_words, runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,12 +30,76 @@ STYLES = {
 }
 
 
-def heatmap(distances: Sequence[Sequence[float]], chosen: tuple[int, int]) -> Figure:
-    """Draws the mean angular distance of every run of blocks, the chosen run marked.
+def importance(table: Mapping[str, Any], removed: Sequence[int]) -> Figure:
+    """Draws what importance found: a heat map of runs, or a bar a block.
+
+    Args:
+        table: importance.json.
+        removed: the blocks that go, 0-based.
+    """
+    metric = METRICS[table["metric"]]
+    if metric.shape == "pairs":
+        return heatmap(table["distances"], removed, f"{metric.title}, in {metric.unit} (less = matters less)")
+    title = f"{metric.title}, in {metric.unit}" if metric.unit else metric.title
+    order = table["order"] if metric.shape == "order" else range(table["blocks"])
+    return bars(order, table["scores"], table["blocks"], removed, title, metric.shape == "order")
+
+
+def bars(
+    order: Sequence[int],
+    scores: Sequence[float],
+    blocks: int,
+    removed: Sequence[int],
+    title: str,
+    steps: bool,
+) -> Figure:
+    """Draws one figure a block, the removed ones in another colour and hatched.
+
+    Args:
+        order: the blocks, from left to right.
+        scores: their figures.
+        blocks: how many the model has.
+        removed: the blocks that go, 0-based.
+        title: what the figures are.
+        steps: whether the blocks went one after the other.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    inches = min(12.0, max(6.4, 0.3 * len(order) + 2.0))
+    figure = Figure(figsize=(inches, 4.6), layout="constrained")
+    axes = FigureCanvasAgg(figure).figure.add_subplot()
+    places = range(len(order))
+    gone = [block in removed for block in order]
+    for kind, colour, hatch, label in (
+        (True, CHOSEN, "//", textwrap.fill(f"removed: {in_words(removed, blocks)}", 60)),
+        (False, STYLES["self"][1], "", "kept"),
+    ):
+        chosen = [place for place in places if gone[place] == kind]
+        if chosen:
+            heights = [scores[place] for place in chosen]
+            axes.bar(
+                chosen, heights, color=colour, hatch=hatch, edgecolor="black", linewidth=0.5, label=label
+            )
+    every = 1 + (len(order) - 1) // 24
+    axes.set_xticks(list(places)[::every], [str(block) for block in order][::every])
+    axes.axhline(0, color="black", linewidth=1)
+    axes.set_xlabel("block, in order of removal" if steps else "block (0-based)", fontsize=12)
+    axes.set_ylabel(title, fontsize=11)
+    said = "What removing one block after the other costs" if steps else "How much each block matters"
+    axes.set_title(f"{said} ({blocks} blocks)", fontsize=13)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=11, frameon=False)
+    return figure
+
+
+def heatmap(distances: Sequence[Sequence[float]], removed: Sequence[int], label: str = "distance") -> Figure:
+    """Draws the distance over every run of blocks, the removed runs marked.
 
     Args:
         distances: `distances[n - 1][start]`, as the importance stage writes it.
-        chosen: the removed run [start, stop), 0-based.
+        removed: the blocks that go, 0-based.
+        label: what the distances are.
     """
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -59,18 +125,21 @@ def heatmap(distances: Sequence[Sequence[float]], chosen: tuple[int, int]) -> Fi
                 rgba: Any = image.to_rgba(value)
                 colour = _readable_on(rgba)
                 axes.text(start, n, text, ha="center", va="center", fontsize=10, color=colour, zorder=6)
-    start, stop = chosen
     # Around the cell itself, or, where cells are hardly wider than the line, around its neighbourhood.
     side = 1.0 if blocks <= 40 else 2.0
-    corner = (start - side / 2, stop - start - side / 2)
-    for colour, width in (("white", 6.0), (CHOSEN, 3.0)):  # white edges, to be seen on dark cells
-        axes.add_patch(
-            Rectangle(
-                corner, side, side, fill=False, edgecolor=colour, linewidth=width, clip_on=False, zorder=5
+    parts = runs(sorted(removed))
+    for part in parts:
+        corner = (part[0] - side / 2, len(part) - side / 2)
+        for colour, width in (("white", 6.0), (CHOSEN, 3.0)):  # white edges, to be seen on dark cells
+            axes.add_patch(
+                Rectangle(
+                    corner, side, side, fill=False, edgecolor=colour, linewidth=width, clip_on=False, zorder=5
+                )
             )
-        )
-    distance = distances[stop - start - 1][start]
-    said = f"removed: {blocks_of(start, stop, blocks)} (distance {distance:.3f})"
+    said = f"removed: {in_words(removed, blocks)}"
+    if len(parts) == 1:
+        said += f" (distance {distances[len(removed) - 1][parts[0][0]]:.3f})"
+    said = textwrap.fill(said, 60)
     outline = Rectangle((0, 0), 1, 1, fill=False, edgecolor=CHOSEN, linewidth=3)
     figure.legend(
         [outline],
@@ -88,7 +157,7 @@ def heatmap(distances: Sequence[Sequence[float]], chosen: tuple[int, int]) -> Fi
     axes.yaxis.set_major_locator(MaxNLocator(nbins=16, integer=True, min_n_ticks=1))
     axes.spines[["top", "right"]].set_visible(False)
     bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
-    bar.set_label("mean angular distance, in half turns (less = matters less)", fontsize=11)
+    bar.set_label(label, fontsize=11)
     return figure
 
 

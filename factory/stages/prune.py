@@ -1,37 +1,45 @@
-"""Prune: the base without the run of blocks that matters least. Follows importance; train starts from it.
+"""Prune: the base without the blocks that matter least. Follows importance; train starts from it.
 
-Removes the `drop` contiguous blocks whose angular distance is smallest and reconnects the stream. The
-checkpoint is copied as byte ranges; no model is built (`models/surgery.py`). Then the result is loaded and
-proved to be the base without those blocks (`models/proof.py`).
+Removes the blocks that the metric chooses (`factory/metrics/choice.py`), or those that the recipe names, and
+reconnects the stream. The checkpoint is copied as byte ranges; no model is built (`models/surgery.py`).
+Then the result is loaded and proved to be the base without those blocks (`models/proof.py`).
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from factory.errors import FactoryError
+from factory.metrics.choice import Chosen, choose
 from factory.models.architectures import architecture_of
+from factory.models.blocks import in_words
 from factory.models.checkpoint import read_config
 from factory.models.proof import Proof, prove
 from factory.models.surgery import Dropped, drop_blocks
 from factory.stages import Frozen, Progress
-from factory.wording import blocks_of, counted
 
-VERSION = 2
+VERSION = 3
 # They read the config that is rewritten, and the proof holds for what they do.
 LIBRARIES = ("torch", "transformers")
 
 
 class Settings(Frozen):
-    """What a person chose: `drop`, the number of blocks to remove; `proof`, whether the result is proved."""
+    """What a person chose.
 
-    drop: int = Field(ge=1)
+    Attributes:
+        drop: how many blocks to remove, or which ones (0-based).
+        exclude: how many blocks at the beginning and at the end are not chosen.
+        proof: whether the result is proved.
+    """
+
+    drop: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...]
+    exclude: tuple[int, int] = (0, 0)
     proof: bool = True
 
 
@@ -40,37 +48,43 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
 
     Args:
         settings: see `Settings`.
-        inputs: `base`, a stock model folder; `importance`, that stage's artifact.
+        inputs: `base`, a stock model folder; `importance`, that stage's artifact, where blocks are chosen.
         out: receives model/.
         progress: told the megabytes copied, then the steps of the proof.
 
     Returns:
-        The removed blocks (half-open, and as a sentence), their distance, parameters before and after, and
-        what the proof compared.
+        The removed blocks (as a list and in words), metric and figure by which they were chosen (None where
+        the recipe names them), parameters before and after, and what the proof compared.
 
     Raises:
         FactoryError: a drop that leaves no block, a model whose blocks cannot be removed safely, or a result
             that is not the base without those blocks.
     """
-    table = json.loads((inputs["importance"] / "importance.json").read_text(encoding="utf-8"))
-    blocks: int = table["blocks"]
-    if settings.drop >= blocks:
-        raise FactoryError(
-            f"{counted(settings.drop, 'block')} cannot be removed from {blocks}",
-            where=str(inputs["base"]),
-            mend=f"Set prune.drop to a number from 1 to {blocks - 1}",
-        )
-    start, stop = least_important(table["distances"], settings.drop)
-
-    sizes, proof = cut(inputs["base"], out / "model", range(start, stop), settings.proof, progress)
+    metric, chosen = None, None
+    if isinstance(settings.drop, int):
+        table = json.loads((inputs["importance"] / "importance.json").read_text(encoding="utf-8"))
+        metric, chosen = table["metric"], _chosen(table, settings, inputs["base"])
+    gone = chosen.blocks if chosen else settings.drop
+    assert isinstance(gone, tuple)
+    sizes, proof = cut(inputs["base"], out / "model", gone, settings.proof, progress)
+    blocks = len(sizes.blocks) + len(sizes.kept)
     return {
-        "blocks": [start, stop],
+        "blocks": list(sizes.blocks),
         "of": blocks,
-        "distance": table["distances"][settings.drop - 1][start],
+        "metric": metric,
+        "score": chosen.score if chosen else None,
         "parameters": {"base": sizes.base_parameters, "pruned": sizes.pruned_parameters},
         "proof": proof.facts(),
-        "sentence": blocks_of(start, stop, blocks),
+        "sentence": in_words(sizes.blocks, blocks),
     }
+
+
+def _chosen(table: Mapping[str, Any], settings: Settings, base: Path) -> Chosen:
+    assert isinstance(settings.drop, int)
+    try:
+        return choose(table, settings.drop, settings.exclude)
+    except FactoryError as error:
+        raise FactoryError(error.what, where=str(base), mend=error.mend) from None
 
 
 def cut(
@@ -111,15 +125,3 @@ def cut(
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise
-
-
-def least_important(distances: Sequence[Sequence[float]], drop: int) -> tuple[int, int]:
-    """The run [start, stop) of `drop` blocks with the smallest distance; the first one of equals.
-
-    Args:
-        distances: `distances[n - 1][start]`, as importance writes it.
-        drop: number of blocks, at most `len(distances)`.
-    """
-    row = distances[drop - 1]
-    start = min(range(len(row)), key=row.__getitem__)
-    return start, start + drop

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from factory.errors import FactoryError
+from factory.metrics import METRICS
+from factory.metrics.choice import Chosen, ranking, sentence
 from factory.stages import Frozen, Progress, pages, pictures
 
 if TYPE_CHECKING:
     from factory.paired import Paired
     from factory.tasks.bootstrap import Estimate
 
-VERSION = 2
+VERSION = 3
 LIBRARIES = ("jinja2", "matplotlib", "numpy")
 Kind = Literal["base", "pruned", "trained", "merged"]
 
@@ -67,7 +69,7 @@ class Settings(Frozen):
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
-    """Writes report.md, report.json, heatmap.png and recovery.png.
+    """Writes report.md, report.json, importance.png and recovery.png.
 
     Args:
         settings: see `Settings`.
@@ -86,9 +88,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     records = {role: _json(folder / "record.json") for role, folder in inputs.items()}
     report = assemble(settings, inputs, records)
     progress(1, 3, "steps", "pictures")
-    importance = _json(inputs["importance"] / "importance.json")
-    start, stop = report["prune"]["blocks"]
-    pictures.save(pictures.heatmap(importance["distances"], (start, stop)), out / "heatmap.png")
+    table = _json(inputs["importance"] / "importance.json")
+    pictures.save(pictures.importance(table, report["prune"]["blocks"]), out / "importance.png")
     pictures.save(pictures.recovery(report["models"], report["confidence"]), out / "recovery.png")
     progress(2, 3, "steps", "pages")
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
@@ -235,17 +236,22 @@ def _comparisons(
 
 
 def _importance(folder: Path, records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """What was read, and the runs of the removed length, nearest first."""
-    table = _json(folder / "importance.json")
-    start, stop = records["prune"]["facts"]["blocks"]
-    row = table["distances"][stop - start - 1]
-    order = sorted(range(len(row)), key=row.__getitem__)
+    """What was read, the ten best by the metric, and why the removed blocks were chosen."""
+    table, pruned = _json(folder / "importance.json"), records["prune"]
+    removed, exclude = pruned["facts"]["blocks"], tuple(pruned["settings"].get("exclude", (0, 0)))
+    metric, chosen = METRICS[table["metric"]], pruned["facts"]["metric"] is not None
+    found = Chosen(tuple(removed), pruned["facts"]["score"]) if chosen else None
     return {
         "metric": table["metric"],
+        "shape": metric.shape,
+        "title": metric.title,
+        "unit": metric.unit,
         "blocks": table["blocks"],
         "rows": table["rows"],
         "tokens": table["tokens"],
-        "runs": [{"blocks": [first, first + stop - start], "distance": row[first]} for first in order],
+        "exclude": list(exclude),
+        "why": sentence(table, found, exclude) if found else None,
+        "ranking": ranking(table, len(removed), exclude, removed),
     }
 
 

@@ -89,7 +89,7 @@ def test_texts_without_a_token_are_refused(tiny_model: Path, tmp_path: Path) -> 
     inputs = {"base": base, "calibration": calibration(tmp_path / "some", ["abc", "ab1"])}
     assert importance.run(settings, inputs, tmp_path, lambda *a, **k: None)["rows"] == 1
     inputs["calibration"] = calibration(tmp_path / "none", ["abc"])
-    with pytest.raises(FactoryError, match="makes no token"):
+    with pytest.raises(FactoryError, match="a token of no calibration text"):
         importance.run(settings, inputs, tmp_path, lambda *a, **k: None)
 
 

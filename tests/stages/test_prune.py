@@ -23,7 +23,9 @@ DISTANCES = [
 
 def importance(folder: Path) -> Path:
     folder.mkdir()
-    (folder / "importance.json").write_text(json.dumps({"blocks": 6, "distances": DISTANCES}))
+    (folder / "importance.json").write_text(
+        json.dumps({"metric": "angular", "blocks": 6, "distances": DISTANCES})
+    )
     return folder
 
 
@@ -41,8 +43,8 @@ def test_drops_the_nearest_run(
 ) -> None:
     inputs = {"base": tiny_model, "importance": importance(tmp_path / "importance")}
     facts = prune.run(prune.Settings(drop=drop), inputs, tmp_path, lambda *a, **k: None)
-    assert facts["blocks"] == [start, start + drop]
-    assert (facts["of"], facts["distance"]) == (6, DISTANCES[drop - 1][start])
+    assert facts["blocks"] == list(range(start, start + drop))
+    assert (facts["of"], facts["score"]) == (6, DISTANCES[drop - 1][start])
     assert facts["sentence"] == sentence
     pruned = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
@@ -55,7 +57,7 @@ def test_drops_the_nearest_run(
 
 def test_a_drop_of_all_blocks_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     inputs = {"base": tiny_model, "importance": importance(tmp_path / "importance")}
-    with pytest.raises(FactoryError, match="from 1 to 5"):
+    with pytest.raises(FactoryError, match=r"6 blocks cannot be removed from 6\. Remove from 1 to 5"):
         prune.run(prune.Settings(drop=6), inputs, tmp_path, lambda *a, **k: None)
 
 
@@ -65,3 +67,18 @@ def test_what_an_interrupted_copy_left_is_not_kept(tiny_model: Path, tmp_path: P
     inputs = {"base": tiny_model, "importance": importance(tmp_path / "importance")}
     prune.run(prune.Settings(drop=2), inputs, tmp_path, lambda *a, **k: None)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.num_hidden_layers == 4
+
+
+def test_named_blocks_go_without_any_figures(tiny_model: Path, tmp_path: Path) -> None:
+    facts = prune.run(prune.Settings(drop=(1, 4)), {"base": tiny_model}, tmp_path, lambda *a, **k: None)
+    assert (facts["blocks"], facts["metric"], facts["score"]) == ([1, 4], None, None)
+    assert facts["sentence"] == "blocks 1 and 4, 0-based, of 6"
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.num_hidden_layers == 4
+
+
+def test_excluded_ends_stay(tiny_model: Path, tmp_path: Path) -> None:
+    inputs = {"base": tiny_model, "importance": importance(tmp_path / "importance")}
+    chosen = prune.Settings(drop=3, exclude=(1, 1))
+    assert prune.run(chosen, inputs, tmp_path, lambda *a, **k: None)["blocks"] == [1, 2, 3]
+    with pytest.raises(FactoryError, match="of which 1 at the beginning and 3 at the end stay"):
+        prune.run(prune.Settings(drop=3, exclude=(1, 3)), inputs, tmp_path, lambda *a, **k: None)

@@ -1,0 +1,170 @@
+"""Measures of the loss: what the model loses without a block, and how its loss leans on a block's weights.
+
+Slower than streams.py: logits are needed, and a pass for every block or the gradients. The loss is that
+of predicting each next token of the calibration texts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from factory.metrics.batches import Batch, Texts
+from factory.stages import Progress
+
+
+def perplexity(model: Any, blocks: Any, texts: Texts, progress: Progress) -> dict[str, Any]:
+    """What perplexity gains when one block is left out, for each block of the whole model.
+
+    Kim et al. 2024, "Shortened LLaMA: A Simple Depth Pruning for Large Language Models" (criterion PPL);
+    the first step of `perplexity_iterative`.
+
+    Returns:
+        `scores[l]`, the increase, and `perplexity`, that of the whole model.
+    """
+    sets: list[Collection[int]] = [(), *((block,) for block in range(len(blocks)))]
+    whole, *without = _perplexities(model, blocks, texts, sets, progress, 0, 1)
+    return {"scores": [found - whole for found in without], "perplexity": whole}
+
+
+def perplexity_iterative(
+    model: Any,
+    blocks: Any,
+    texts: Texts,
+    progress: Progress,
+    rounds: int = 1,
+    exclude: tuple[int, int] = (0, 0),
+) -> dict[str, Any]:
+    """Removes the block whose absence costs the least perplexity, scores the rest anew, and so on.
+
+    Song et al. 2024, "SLEB: Streamlining LLMs through Redundancy Verification and Elimination of
+    Transformer Blocks", algorithm 1. The first blocks of a longer sequence are the shorter sequence.
+
+    Args:
+        model: a causal language model.
+        blocks: its blocks.
+        texts: the calibration texts.
+        progress: told the texts done, over all rounds.
+        rounds: blocks to remove.
+        exclude: blocks at the beginning and at the end that stay.
+
+    Returns:
+        `order`, the blocks as they go; `scores[i]`, the increase of perplexity once the first i + 1 of
+        them are gone; `perplexity`, that of the whole model.
+    """
+    order: list[int] = []
+    scores: list[float] = []
+    whole = 0.0
+    for turn in range(rounds):
+        left = [block for block in range(exclude[0], len(blocks) - exclude[1]) if block not in order]
+        sets: list[Collection[int]] = [(*order, block) for block in left]
+        if not turn:
+            sets.append(())
+        found = _perplexities(model, blocks, texts, sets, progress, turn, rounds)
+        if not turn:
+            whole = found.pop()
+        best = min(range(len(left)), key=found.__getitem__)
+        order.append(left[best])
+        scores.append(found[best] - whole)
+    return {"order": order, "scores": scores, "perplexity": whole}
+
+
+def taylor(model: Any, blocks: Any, texts: Texts, progress: Progress) -> dict[str, Any]:
+    """The sum of |w * dL/dw| over a block's weights: to first order, what the loss changes without them.
+
+    L is the mean loss over all calibration tokens. Kim et al. 2024, "Shortened LLaMA" (criterion
+    Taylor), after Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning".
+
+    Returns:
+        `scores[l]`, in nats.
+    """
+    import torch
+
+    model.requires_grad_(False)
+    blocks.requires_grad_(True)
+    predicted = 0
+    try:
+        for batch in texts.batches():
+            _loss(model, batch).backward()  # gradients add up in place
+            predicted += len(batch.ids)
+            done = texts.rows + len(batch.ids)
+            progress(done, max(done, texts.expected or 0), "texts")
+        tokens = texts.tokens - predicted
+        sums = []
+        for block in blocks:
+            # Experts that no token went to have no gradient.
+            weights = [w for w in block.parameters() if w.grad is not None]
+            sums.append(sum((w.detach() * w.grad).abs().sum(dtype=torch.float64) for w in weights) / tokens)
+        return {"scores": [float(found) for found in sums]}
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.requires_grad_(False)
+
+
+def _loss(model: Any, batch: Batch) -> Any:
+    """The summed loss of all tokens of a batch but the first of each text, in nats."""
+    import torch
+
+    logits = model(input_ids=batch.ids, use_cache=False).logits[:, :-1]
+    wanted = batch.ids[:, 1:].masked_fill(~batch.real()[:, 1:], -100)
+    return torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), wanted.flatten(), ignore_index=-100, reduction="sum"
+    )
+
+
+def _perplexities(
+    model: Any,
+    blocks: Any,
+    texts: Texts,
+    sets: Sequence[Collection[int]],
+    progress: Progress,
+    turn: int,
+    turns: int,
+) -> list[float]:
+    """The perplexity without each of some sets of blocks, in one pass over the texts."""
+    import torch
+
+    total = torch.zeros(len(sets), dtype=torch.float64, device=model.device)
+    tuples = _gives_tuples(model, blocks)
+    with torch.inference_mode():
+        for batch in texts.batches():
+            for i, gone in enumerate(sets):
+                with _passed_by(blocks, gone, tuples):
+                    total[i] += _loss(model, batch)
+            done = texts.rows + len(batch.ids)
+            each = max(done, texts.expected or 0)
+            progress(turn * each + done, turns * each, "texts")
+    means = (total / (texts.tokens - texts.rows)).tolist()
+    return [math.exp(mean) if mean < 700 else math.inf for mean in means]
+
+
+@contextmanager
+def _passed_by(blocks: Any, gone: Collection[int], tuples: bool) -> Iterator[None]:
+    """Lets the stream pass by some blocks; they compute nothing, and keep their place and attributes."""
+
+    def passing(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+        return (hidden_states,) if tuples else hidden_states
+
+    try:
+        for index in gone:
+            blocks[index].forward = passing
+        yield
+    finally:
+        for index in gone:
+            vars(blocks[index]).pop("forward", None)
+
+
+def _gives_tuples(model: Any, blocks: Any) -> bool:
+    """Whether the blocks return a tuple, as older classes do."""
+    import torch
+
+    seen: list[bool] = []
+    hook = blocks[0].register_forward_hook(lambda block, args, out: seen.append(isinstance(out, tuple)))
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
+    finally:
+        hook.remove()
+    return seen[0]
