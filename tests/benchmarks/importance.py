@@ -124,7 +124,8 @@ def main() -> None:
     busy = "busy" if load_before > QUIET_LOAD else "quiet"
     print(f"\n## Importance beside a bare forward pass ({datetime.date.today()})\n")
     print(
-        f"{facts['cpu']}, {facts['cores']} cores, {torch.get_num_threads()} thread, torch {torch.__version__}, "
+        f"{facts['cpu']}, {facts['cores']} cores, {torch.get_num_threads()} thread, "
+        f"torch {torch.__version__}, "
     )
     print(f"float32; the machine was {busy} (load average {load_before:.1f} before).\n")
     print("| model | metric | tokens | bare forward | importance | ratio, wall | ratio, processor time |")

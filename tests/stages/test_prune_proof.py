@@ -18,7 +18,7 @@ def inputs(tiny_model: Path, tmp_path: Path) -> dict[str, Path]:
     """A base of six blocks and distances by which blocks 2 and 3 go."""
     (tmp_path / "importance").mkdir()
     distances = [[0.5] * 6, [0.5, 0.5, 0.1, 0.5, 0.5], [0.5] * 4, [0.5] * 3, [0.5] * 2]
-    table = {"blocks": 6, "distances": distances}
+    table = {"metric": "angular", "blocks": 6, "distances": distances}
     (tmp_path / "importance" / "importance.json").write_text(json.dumps(table))
     return {"base": tiny_model, "importance": tmp_path / "importance"}
 
