@@ -26,7 +26,7 @@ def inputs(tiny_model: Path, tmp_path: Path) -> dict[str, Path]:
 def test_the_facts_carry_the_proof(inputs: dict[str, Path], tmp_path: Path) -> None:
     told: list[tuple[Any, ...]] = []
     facts = prune.run(prune.Settings(drop=2), inputs, tmp_path, lambda *a: told.append(a))
-    assert facts["blocks"] == [2, 4]
+    assert facts["blocks"] == [2, 3]
     proof = facts["proof"]
     assert (proof["mode"], proof["max_difference"], proof["dtype"]) == ("whole", 0.0, "bfloat16")
     assert {call[2] for call in told} == {"MB", "parts of the proof"}
