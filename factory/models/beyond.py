@@ -101,9 +101,8 @@ def resolved(config: Mapping[str, Any], where: Path) -> Any:
             mend="Use a model that the installed transformers loads",
         )
     try:
-        with (
-            TemporaryDirectory() as folder
-        ):  # only reading a file treats every value as loading the model does
+        # Only from a file is every value read as it is when the model is loaded.
+        with TemporaryDirectory() as folder:
             Path(folder, "config.json").write_text(json.dumps(config), encoding="utf-8")
             return AutoConfig.from_pretrained(folder)
     except Exception as error:  # its validation errors share no base class with ValueError and TypeError

@@ -6,6 +6,7 @@ loads and speaks, only worse, so nothing short of comparing outputs shows that s
 The whole proof loads the base, removes the blocks in memory, and compares with the pruned folder loaded by
 stock `from_pretrained`: logits of a short batch, then greedy generation with a KV cache behind a prompt
 longer than any window, logits at every step. Equal means equal bit for bit, in the checkpoint's own dtype.
+(Very wide windows are made narrow in both models for it; see `WIDEST_WINDOW`.)
 How blocks are removed in memory, and why that is a reference, stands in in_memory.py.
 
 Models that do not fit in memory are compared block by block (streamed_proof.py).
@@ -79,10 +80,11 @@ class Proof:
                 "proved block by block: every tensor is the base's and every kept block has the base's kind "
                 f"({self.seconds:.1f} s); the model is too large for memory, so no outputs were compared"
             )
+        narrow = f", windows of {self.narrowed_from} made {self.window}" if self.narrowed_from else ""
         return (
             f"proved: over {self.tokens} tokens, {self.generated} of them generated, the same logits bit for "
             "bit as the base with the blocks removed in memory "
-            f"({self.dtype} on {self.device}, {self.seconds:.1f} s)"
+            f"({self.dtype} on {self.device}{narrow}, {self.seconds:.1f} s)"
         )
 
 

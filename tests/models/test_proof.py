@@ -41,6 +41,7 @@ def test_a_wide_window_is_made_narrow_in_both_models(pruned: Any, monkeypatch: p
     monkeypatch.setattr(proof, "NARROW", 3)
     found = proof.prove(*pruned)
     assert (found.window, found.narrowed_from, found.tokens) == (3, 5, 2 * 16 + (3 + 8) + 8)
+    assert "windows of 5 made 3" in found.sentence()
 
 
 @pytest.mark.parametrize("change", [1e-3, -1e-3])
