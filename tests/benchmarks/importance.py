@@ -123,11 +123,9 @@ def main() -> None:
         lines += compare(f"Llama, {size:.0f} M", model, chosen.metrics, chosen.rounds, 24, 384)
     busy = "busy" if load_before > QUIET_LOAD else "quiet"
     print(f"\n## Importance beside a bare forward pass ({datetime.date.today()})\n")
-    print(
-        f"{facts['cpu']}, {facts['cores']} cores, {torch.get_num_threads()} thread, "
-        f"torch {torch.__version__}, "
-    )
-    print(f"float32; the machine was {busy} (load average {load_before:.1f} before).\n")
+    threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+    print(f"{facts['cpu']}, {facts['cores']} cores, {threads}, torch {torch.__version__}, float32;")
+    print(f"the machine was {busy} (load average {load_before:.1f} before).\n")
     print("| model | metric | tokens | bare forward | importance | ratio, wall | ratio, processor time |")
     print("|---|---|---:|---:|---:|---:|---:|")
     print(*lines, sep="\n")

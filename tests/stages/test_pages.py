@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from reported import TASKS, artifacts, edit_record, report_on, score_all
 
+from factory.models import blocks
 from factory.stages import pages
 
 Made = tuple[dict[str, Any], str]
@@ -151,3 +152,45 @@ def test_a_long_text_is_cut_and_says_so() -> None:
     assert pages.cell("x" * 600) == "x" * 600
     assert pages.cell("x" * 601) == "x" * 600 + " …"
     assert pages.cell(" <b>|[a](b)\r\n$`~ ") == "&#60;b&#62;&#124;&#91;a&#93;(b)<br>&#36;&#96;&#126;"
+
+
+STEPS = {"order": [5, 2, 8], "scores": [0.5, 1.25, 4.0], "perplexity": 7.0}
+SHAPES = {
+    "block_influence": (
+        {"scores": [0.1 + 0.01 * ((7 * block) % 12) for block in range(12)]},
+        [0, 5, 7],
+        "blocks 0, 5 and 7, 0-based, of 12, have the least Block Influence: 0.4 together, over 64 texts",
+        "|  | block | figure |",
+    ),
+    "perplexity_iterative": (
+        STEPS,
+        [2, 5],
+        "removed one by one, blocks 2 and 5, 0-based, of 12, have the least increase of perplexity",
+        "|  | block, in order of removal | figure |",
+    ),
+}
+
+
+@pytest.mark.parametrize("metric", SHAPES)
+def test_figures_of_blocks_have_their_own_words(tmp_path: Path, metric: str) -> None:
+    figures, gone, why, head = SHAPES[metric]
+    inputs = artifacts(tmp_path)
+    table = {"metric": metric, "blocks": 12, **figures, "rows": 64, "tokens": 9000}
+    (inputs["importance"] / "importance.json").write_text(json.dumps(table))
+    said = blocks.in_words(gone, 12)
+    edit_record(inputs["prune"], "facts", blocks=gone, metric=metric, score=0.4, sentence=said)
+    page = report_on(inputs, tmp_path / "out")[1]
+    assert why in page and head in page and f"Removed: **{said}**" in page
+    assert page.count(" (chosen)") == len(gone)
+    assert (tmp_path / "out" / "importance.png").stat().st_size > 10_000
+    for rows in re.findall(r"(?:^\|.*\n)+", page, flags=re.MULTILINE):
+        assert len({line.count("|") for line in rows.splitlines()}) == 1, rows
+
+
+def test_named_blocks_are_said_to_be_named(tmp_path: Path) -> None:
+    inputs = artifacts(tmp_path)
+    said = blocks.in_words([1, 4, 5], 12)
+    edit_record(inputs["prune"], "facts", blocks=[1, 4, 5], metric=None, score=None, sentence=said)
+    page = report_on(inputs, tmp_path / "out")[1]
+    assert "Removed: **blocks 1 and 4..5, 0-based, of 12**" in page
+    assert "The recipe names these blocks." in page and "Why these" not in page

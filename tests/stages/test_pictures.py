@@ -80,6 +80,21 @@ def test_the_mark_is_around_the_chosen_cell(blocks: int, chosen: tuple[int, int]
     assert not marked[y - 2 : y + 3, x - 2 : x + 3].any()
 
 
+@pytest.mark.parametrize("blocks", [2, 12, 32, 126])
+@pytest.mark.parametrize("steps", [False, True])
+def test_bars_are_legible_at_any_size(blocks: int, steps: bool) -> None:
+    gone = list(range(0, blocks - 1, 3))
+    scores = [0.3 + 0.01 * ((7 * block) % blocks) for block in range(blocks)]
+    figure = pictures.bars(range(blocks), scores, blocks, gone, "increase of perplexity", steps)
+    assert_legible(figure)
+    assert len(figure.axes[0].patches) == blocks
+
+
+@pytest.mark.parametrize("blocks", [12, 126])
+def test_a_heat_map_of_many_runs_is_legible(blocks: int) -> None:
+    assert_legible(pictures.heatmap(distances(blocks), list(range(0, blocks - 1, 3)), "a distance"))
+
+
 def model(
     name: str, value: float, half: float, kind: str = "trained", targets: str = "self"
 ) -> dict[str, Any]:
