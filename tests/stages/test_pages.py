@@ -158,8 +158,8 @@ STEPS = {"order": [5, 2, 8], "scores": [0.5, 1.25, 4.0], "perplexity": 7.0}
 SHAPES = {
     "block_influence": (
         {"scores": [0.1 + 0.01 * ((7 * block) % 12) for block in range(12)]},
-        [0, 5, 7],
-        "blocks 0, 5 and 7, 0-based, of 12, have the least Block Influence: 0.4 together, over 64 texts",
+        [0, 2, 7],
+        "blocks 0, 2 and 7, 0-based, of 12, have the least Block Influence: 0.4 together, over 64 texts",
         "|  | block | figure |",
     ),
     "perplexity_iterative": (
