@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
-    PlainValidator,
     PrivateAttr,
     Tag,
     ValidationError,
@@ -135,7 +135,7 @@ def _drop(value: Any) -> int | tuple[int, ...]:
 class Prune(Written):
     """How many blocks go, or which; by what measure they are chosen; whether the result is proved."""
 
-    drop: Annotated[int | tuple[int, ...], PlainValidator(_drop)]
+    drop: Annotated[int | tuple[int, ...], BeforeValidator(_drop)]
     importance: MetricName = "angular"
     exclude: Exclude = Exclude()
     calibration: Calibration

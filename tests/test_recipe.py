@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -310,6 +311,9 @@ def test_a_wrong_set_is_told_by_itself(override: str, words: str, tmp_path: Path
 @pytest.mark.parametrize("drop", ["[9, 4, 7]", "4,7,9", "7,4,9:10"])
 def test_a_drop_may_name_its_blocks(drop: str, tmp_path: Path) -> None:
     written = load_recipe(write(tmp_path, TEXT.replace("drop: 2", f"drop: {drop}"))).prune
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert written.model_dump(mode="json")["drop"] == [4, 7, 9]
     assert (written.drop, written.count) == ((4, 7, 9), 3)
     assert (written.exclude.first, written.exclude.last) == (0, 0)
 
