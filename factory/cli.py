@@ -155,7 +155,7 @@ def plan(
 
 @app.command()
 def validate(recipe: RecipeFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Check a recipe, its models and its datasets, without running it."""
+    """Check a recipe and all that it names."""
     plan = _plan(recipe, overrides)
     if as_json:
         print(json.dumps({"valid": True, "steps": len(plan.steps), "parameters": dict(plan.parameters)}))
@@ -355,7 +355,10 @@ def prune(
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Remove blocks from a model, and prove that the rest is untouched. Needs no recipe."""
+    """Remove blocks from a model, with a proof.
+
+    Needs no recipe. The proof loads the result and compares it with the model without those blocks.
+    """
     from factory import alone, display
 
     with display.task("prune", as_json) as progress:
