@@ -23,6 +23,7 @@ from rich.text import Text
 
 from factory.run import Event, Events
 from factory.stages import Progress
+from factory.sweep_table import render as render_sweep
 from factory.table import render
 from factory.wording import duration
 
@@ -146,8 +147,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
 
 
 def score_table(report: Path) -> None:
-    """Print the scores in a report.json, in percent; average and recovery with their 95 % intervals."""
-    _print(render(json.loads(report.read_text()), _console().width))
+    """Print the scores in a run's or a sweep's report.json, in percent, with their 95 % intervals."""
+    content = json.loads(report.read_text())
+    if "points" in content:
+        _print(render_sweep(content, _console().width))
+        return
+    _print(render(content, _console().width))
 
 
 def _console() -> Console:

@@ -72,6 +72,11 @@ def markdown(report: Mapping[str, Any]) -> str:
     Args:
         report: report.json's content.
     """
+    return render(TEMPLATE, {**report, "without_width": without_width(report)})
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """A page from a template beside this file, with the filters below; a name it lacks is an error."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -87,7 +92,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "duration": duration, "made": made_how, "verdict": verdict,
     }  # fmt: skip
     environment.globals |= {"counted": counted, "limited": limited, "ranking_cells": ranking_cells}
-    return environment.get_template(TEMPLATE).render(report, without_width=without_width(report))
+    return environment.get_template(template).render(values)
 
 
 def without_width(report: Mapping[str, Any]) -> list[str]:
