@@ -7,16 +7,13 @@ an edit redoes only what it changes.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib import metadata
 from typing import Any
 
 from factory.data import Columns, DataSpec, TextSpec
 from factory.errors import FactoryError
+from factory.keys import stage_key
 from factory.library_fields import METHODS
 from factory.metrics import METRICS
 from factory.nearest import suggest
@@ -27,8 +24,6 @@ from factory.sources import Source
 from factory.stages import Frozen, load
 
 __all__ = ["Plan", "Ref", "Source", "Step", "make_plan"]
-
-KEY_LENGTH = 16  # hex digits
 
 
 @dataclass(frozen=True)
@@ -93,23 +88,6 @@ def make_plan(recipe: Recipe) -> Plan:
     return _Planner(recipe, gather(recipe)).plan()
 
 
-@lru_cache
-def _libraries(stage: str) -> dict[str, str]:
-    return {name: metadata.version(name) for name in sorted(load(stage).LIBRARIES)}
-
-
-def _key(stage: str, settings: Frozen, inputs: Mapping[str, str]) -> str:
-    facts = {
-        "stage": stage,
-        "version": load(stage).VERSION,
-        "settings": settings.model_dump(mode="json"),
-        "inputs": inputs,
-        "libraries": _libraries(stage),
-    }
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
-
-
 class _Planner:
     """Builds one plan; every method adds the steps it is named for."""
 
@@ -135,7 +113,7 @@ class _Planner:
             else place.fingerprint
             for role, place in inputs.items()
         }
-        self.steps[name] = Step(name, stage, checked, dict(inputs), _key(stage, checked, keys))
+        self.steps[name] = Step(name, stage, checked, dict(inputs), stage_key(stage, checked, keys))
 
     def _prune(self) -> None:
         prune = self.recipe.prune

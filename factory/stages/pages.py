@@ -35,7 +35,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         f"parameters become {after:,} ({percent(1 - after / before)} % fewer)."
     ]
     if report["limit"]:
-        lines.append(f"{limited(report['limit'])}: these are not the figures of the whole suite.")
+        lines.append(f"{limited(report['limit'])}.")
     pruned = next((model for model in models.values() if model["kind"] == "pruned"), None)
     if pruned and pruned["recovery"]:
         recovered = interval(pruned["recovery"])
