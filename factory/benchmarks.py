@@ -66,7 +66,8 @@ def _benchmark(written: Evaluate, task: Task, shots: int, folder: Path, where: W
     wanted = part_of(task, shots, written.limit)
     try:
         reference = written.datasets.get(name, task.dataset)
-        source = resolve_dataset(reference, None, place, folder, wanted)
+        revision = task.revision if own else None
+        source = resolve_dataset(reference, revision, place, folder, wanted)
         if own and source.kind == "sandbox" and name not in written.shots:
             return source  # known to do
         with at_hand(source) as there:

@@ -45,6 +45,8 @@ class Task:
         skip_configs: configurations that are no subjects.
         subjects: the subjects that must all be there for the score to be the suite's.
         version: raised when its prompts or its metric change.
+        revision: the Hub commit of its dataset; None takes the newest there is when a run is planned,
+            which is recorded with the scores and part of their key.
     """
 
     task: str
@@ -64,6 +66,7 @@ class Task:
     skip_configs: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
     version: int = 1
+    revision: str | None = None
 
 
 _OPENLLM_V1 = (

@@ -10,9 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from benchmark_rows import (
+    arc_row,
+    gsm8k_row,
+    hellaswag_row,
+    mmlu_row,
+    truthfulqa_row,
+    winogrande_row,
+    write,
+)
 
 from factory.errors import FactoryError
 from factory.stages import evaluate
@@ -20,55 +28,6 @@ from factory.tasks.rows import read as read_rows
 from factory.tasks.suites import SUITES
 
 REAL_DATA = Path(os.environ.get("FACTORY_REAL_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-
-ANIMALS = ("ape", "bee", "cow", "elk", "fox", "gnu")
-
-
-def arc_row(i: int) -> dict[str, Any]:
-    choices = {"text": [ANIMALS[i % 6], f"no {i}", "a stone"], "label": ["A", "B", "C"]}
-    return {"question": f"Which is {i}?", "choices": choices, "answerKey": "ABC"[i % 3]}
-
-
-def hellaswag_row(i: int) -> dict[str, Any]:
-    endings = [f"{animal} {i}" for animal in ANIMALS[:4]]
-    return {
-        "activity_label": "Walking",
-        "ctx_a": f"An {i}.",
-        "ctx_b": "it",
-        "endings": endings,
-        "label": str(i % 4),
-    }
-
-
-def mmlu_row(i: int, subject: str) -> dict[str, Any]:
-    return {"question": f"Is it {i}?", "subject": subject, "choices": list(ANIMALS[:4]), "answer": i % 4}
-
-
-def truthfulqa_row(i: int) -> dict[str, Any]:
-    targets = {"choices": ["yes", f"sure {i}", "no"], "labels": [1, 1, 0]}
-    return {"question": f"Really {i}?", "mc1_targets": targets, "mc2_targets": targets}
-
-
-def winogrande_row(i: int) -> dict[str, Any]:
-    return {
-        "sentence": f"Ann hit Bea {i} times so _ cried.",
-        "option1": "Ann",
-        "option2": "Bea",
-        "answer": "12"[i % 2],
-    }
-
-
-def gsm8k_row(i: int) -> dict[str, Any]:
-    return {"question": f"What is {i} + 1?", "answer": f"{i} + 1 = {i + 1}\n#### {i + 1}"}
-
-
-def write(rows: list[dict[str, Any]], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    else:
-        pq.write_table(pa.Table.from_pylist(rows), path)
-
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
