@@ -96,26 +96,6 @@ def metric(name: Metric) -> SampleLevelMetric:
     )
 
 
-def task_config(task: Task, group: str, shots: int) -> LightevalTaskConfig:
-    """lighteval's description of a task (of a subject) with so many solved examples."""
-    generative = task.metric == "exact_match"
-    return LightevalTaskConfig(
-        name=group,
-        prompt_function=_as_doc,
-        hf_repo=task.dataset,
-        hf_subset=group,
-        metrics=[metric(task.metric)],
-        hf_avail_splits=["scored", "examples"],
-        evaluation_splits=["scored"],
-        few_shots_split="examples",
-        few_shots_select=_SAMPLING[task.sampling],
-        num_fewshots=shots,
-        version=task.version,
-        generation_size=gsm8k.MAX_NEW_TOKENS if generative else None,
-        stop_sequence=list(gsm8k.STOP) if generative else None,
-    )
-
-
 def questions(
     task: Task,
     group: str,
@@ -134,7 +114,22 @@ def questions(
         shots: examples a question.
         limit: None scores all.
     """
-    lighteval_task = LightevalTask(task_config(task, group, shots))
+    generative = task.metric == "exact_match"
+    config = LightevalTaskConfig(
+        name=group,
+        prompt_function=_as_doc,
+        hf_repo=task.dataset,
+        hf_subset=group,
+        metrics=[metric(task.metric)],
+        hf_avail_splits=["scored", "examples"],
+        evaluation_splits=["scored"],
+        few_shots_split="examples",
+        few_shots_select=_SAMPLING[task.sampling],
+        num_fewshots=shots,
+        generation_size=gsm8k.MAX_NEW_TOKENS if generative else None,
+        stop_sequence=list(gsm8k.STOP) if generative else None,
+    )
+    lighteval_task = LightevalTask(config)
     lighteval_task.dataset = {  # type: ignore[assignment]  # workaround 1; only ever indexed by split
         "scored": [{"document": document} for document in scored],
         "examples": [{"document": document} for document in examples],
