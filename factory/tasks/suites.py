@@ -43,6 +43,10 @@ class Task:
         by_subject: every configuration with both splits is a subject; the score is the mean of the
             subjects' means.
         skip_configs: configurations that are no subjects.
+        subjects: the subjects that must all be there for the score to be the suite's.
+        version: raised when its prompts or its metric change.
+        revision: the Hub commit of its dataset; None takes the newest there is when a run is planned,
+            which is recorded with the scores and part of their key.
     """
 
     task: str
@@ -60,6 +64,9 @@ class Task:
     preamble_file: str | None = None
     by_subject: bool = False
     skip_configs: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+    version: int = 1
+    revision: str | None = None
 
 
 _OPENLLM_V1 = (
@@ -69,7 +76,7 @@ _OPENLLM_V1 = (
          ("activity_label", "ctx_a", "ctx_b", "endings", "label"), hellaswag.document),
     Task("mmlu", "cais/mmlu", None, "test", "dev", 5, "first", "acc", 0.25,
          ("question", "subject", "choices", "answer"), mmlu.document,
-         by_subject=True, skip_configs=("all", "auxiliary_train")),
+         by_subject=True, skip_configs=("all", "auxiliary_train"), subjects=mmlu.SUBJECTS),
     # Chance: the mean share of true answers among the listed ones, over the 817 questions.
     Task("truthfulqa", "truthfulqa/truthful_qa", "multiple_choice", "validation", "validation", 0, "random",
          "mc2", 0.45, ("question", "mc2_targets"), truthfulqa.document, preamble=truthfulqa.PREAMBLE),
@@ -92,7 +99,7 @@ _SANDBOX = {  # task: (dataset, shots)
 def _sandbox(task: Task) -> Task:
     dataset, shots = _SANDBOX[task.task]
     own_preamble = "preamble.txt" if task.preamble else None
-    return replace(task, dataset=dataset, config=None, shots=shots, preamble_file=own_preamble)
+    return replace(task, dataset=dataset, config=None, shots=shots, preamble_file=own_preamble, subjects=())
 
 
 SUITES: dict[str, dict[str, Task]] = {
