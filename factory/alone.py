@@ -1,4 +1,4 @@
-"""Stages on a folder, without a recipe and without a store. Between cli.py and the stages."""
+"""Stages on a folder, without a recipe and without a store. Between model_commands.py and the stages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def prune(model: Path, drop: str, out: Path, proof: bool, progress: Progress) ->
     """
     from factory.stages import prune as stage
 
-    gone, base = blocks.parse(drop), _model_folder(model)
+    gone, base = blocks.parse(drop), model_folder(model)
     began, started = time.perf_counter(), datetime.now(UTC)
     with new_folder(out) as beside:
         dropped, proved = stage.cut(base, beside / "model", gone, proof, progress)
@@ -100,7 +100,7 @@ def importance(
     from factory.models.architectures import architecture_of, block_count
     from factory.stages import importance as stage
 
-    base = _model_folder(model)
+    base = model_folder(model)
     if data is None and base != _sandbox_base():
         mend = "Name a dataset folder with --data, or sandbox/corpus"
         raise FactoryError("importance is measured over texts, and none are named", mend=mend)
@@ -146,12 +146,21 @@ def _sandbox_base() -> Path:
     return sandbox.model_folder()
 
 
-def _model_folder(model: Path) -> Path:
+def model_folder(model: Path) -> Path:
+    """The folder of a model that a person named.
+
+    Args:
+        model: a stock model folder, or `sandbox/base`.
+
+    Raises:
+        FactoryError: there is no such folder, or it is a file.
+    """
     if model == Path("sandbox/base") and not model.is_dir():
         return _sandbox_base()
     if not model.is_dir():
+        what = "this is a file, not a model folder" if model.exists() else "there is no such folder"
         mend = "Name a folder with config.json and safetensors; `hf download ID --local-dir FOLDER` makes one"
-        raise FactoryError("there is no such folder", where=str(model), mend=mend)
+        raise FactoryError(what, where=str(model), mend=mend)
     return model
 
 
