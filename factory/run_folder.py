@@ -26,7 +26,7 @@ LINKS: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (("models/{}", "model"),),
     "merge": (("models/{}", "model"),),
     "evaluate": (("scores/{}", "."),),
-    "report": tuple((name, name) for name in ("report.md", "report.json", "importance.png", "recovery.png")),
+    "report": tuple((name, name) for name in ("report.md", "report.json", "importance.png", "recovery.png", "lighteval")),
 }
 
 

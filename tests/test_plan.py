@@ -167,13 +167,13 @@ def test_content_decides_not_names(tmp_path: Path) -> None:
 def test_a_library_version_changes_the_keys_it_decides(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib import metadata
 
-    from factory import plan as module
+    from factory.keys import libraries
 
     before, real = keys(recipe), metadata.version
-    module._libraries.cache_clear()
+    libraries.cache_clear()
     monkeypatch.setattr(metadata, "version", lambda name: "0" if name == "mergekit" else real(name))
     after = keys(recipe)
-    module._libraries.cache_clear()
+    libraries.cache_clear()
     assert {name for name in before if before[name] != after[name]} == {
         "merge/both",
         "evaluate/both",

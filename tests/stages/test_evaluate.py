@@ -10,64 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from benchmark_rows import (
+    arc_row,
+    gsm8k_row,
+    hellaswag_row,
+    mmlu_row,
+    truthfulqa_row,
+    winogrande_row,
+    write,
+)
 
 from factory.errors import FactoryError
 from factory.stages import evaluate
+from factory.tasks.rows import read as read_rows
 from factory.tasks.suites import SUITES
 
 REAL_DATA = Path(os.environ.get("FACTORY_REAL_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-
-ANIMALS = ("ape", "bee", "cow", "elk", "fox", "gnu")
-
-
-def arc_row(i: int) -> dict[str, Any]:
-    choices = {"text": [ANIMALS[i % 6], f"no {i}", "a stone"], "label": ["A", "B", "C"]}
-    return {"question": f"Which is {i}?", "choices": choices, "answerKey": "ABC"[i % 3]}
-
-
-def hellaswag_row(i: int) -> dict[str, Any]:
-    endings = [f"{animal} {i}" for animal in ANIMALS[:4]]
-    return {
-        "activity_label": "Walking",
-        "ctx_a": f"An {i}.",
-        "ctx_b": "it",
-        "endings": endings,
-        "label": str(i % 4),
-    }
-
-
-def mmlu_row(i: int, subject: str) -> dict[str, Any]:
-    return {"question": f"Is it {i}?", "subject": subject, "choices": list(ANIMALS[:4]), "answer": i % 4}
-
-
-def truthfulqa_row(i: int) -> dict[str, Any]:
-    targets = {"choices": ["yes", f"sure {i}", "no"], "labels": [1, 1, 0]}
-    return {"question": f"Really {i}?", "mc1_targets": targets, "mc2_targets": targets}
-
-
-def winogrande_row(i: int) -> dict[str, Any]:
-    return {
-        "sentence": f"Ann hit Bea {i} times so _ cried.",
-        "option1": "Ann",
-        "option2": "Bea",
-        "answer": "12"[i % 2],
-    }
-
-
-def gsm8k_row(i: int) -> dict[str, Any]:
-    return {"question": f"What is {i} + 1?", "answer": f"{i} + 1 = {i + 1}\n#### {i + 1}"}
-
-
-def write(rows: list[dict[str, Any]], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    else:
-        pq.write_table(pa.Table.from_pylist(rows), path)
-
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -106,8 +66,10 @@ def settings(tasks: tuple[str, ...], **changes: Any) -> evaluate.Settings:
     chosen = {task: shots[task] for task in tasks} | changes.pop("shots", {})
     values = {
         "suite": "openllm_v1",
+        "limit": 100,  # more than there are: MMLU may then have fewer subjects than its 57
         "tasks": tasks,
         "shots": chosen,
+        "versions": dict.fromkeys(tasks, 1),
         "seed": 0,
         "batch_size": 4,
         "bootstrap": 50,
@@ -208,8 +170,7 @@ def test_a_task_whose_samples_are_there_is_not_scored_again(
 
 def test_the_sandbox_brings_its_own_preamble_and_v1_keeps_its_own(folders: dict[str, Path]) -> None:
     preambles = {
-        suite: evaluate._sources(SUITES[suite]["truthfulqa"], folders["truthfulqa"], 0)[0]
-        .scored[0]
+        suite: read_rows(SUITES[suite]["truthfulqa"], folders["truthfulqa"], 0, None)[0].scored[0]
         .instruction
         for suite in SUITES
     }
@@ -292,8 +253,8 @@ FIRST: dict[str, dict[str, Any]] = {
 def test_real_rows_are_scored_with_the_leaderboards_shots(tiny_model: Path, tmp_path: Path) -> None:
     suite = SUITES["openllm_v1"]
     folders = {task: REAL_DATA / row.dataset.replace("/", "__") for task, row in suite.items()}
-    rows = {task: evaluate._sources(suite[task], folders[task], suite[task].shots) for task in suite}
-    counts = {task: (len(found), sum(len(one.scored) for one in found)) for task, found in rows.items()}
+    read = {task: read_rows(suite[task], folders[task], suite[task].shots, None) for task in suite}
+    counts = {task: (len(found), sum(len(one.scored) for one in found)) for task, found in read.items()}
     assert counts == {
         "arc": (1, 1172), "hellaswag": (1, 1895), "mmlu": (57, 1140), "truthfulqa": (1, 817),
         "winogrande": (1, 1267), "gsm8k": (1, 1319),
