@@ -65,7 +65,9 @@ def content(
     for name, found in scores["tasks"].items():
         task = SUITES[scores["suite"]][name]
         average = aggregated.get(f"{name}:_average|{found['shots']}") if task.by_subject else None
-        if average is not None:  # lighteval's is the mean of the subjects' errors, which is no error of their mean
+        if (
+            average is not None
+        ):  # lighteval's is the mean of the subjects' errors, which is no error of their mean
             average.pop(f"{task.metric}_stderr", None)
             if found["stderr"] is not None:
                 average[f"{task.metric}_stderr"] = found["stderr"]

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-lm_eval = pytest.importorskip("lm_eval.tasks", reason="lm-evaluation-harness is not installed ([test] has it)")
+lm_eval = pytest.importorskip(
+    "lm_eval.tasks", reason="lm-evaluation-harness is not installed ([test] has it)"
+)
 
 from harness import Case, asked, case, prepare  # noqa: E402
 from lm_eval.evaluator import evaluate  # noqa: E402
@@ -73,7 +75,9 @@ def model(request: pytest.FixtureRequest) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_same_answers_and_scores(name: str, harness: Callable[[str], Any], model: tuple[Any, Any]) -> None:
+def test_the_same_answers_and_scores(
+    name: str, harness: Callable[[str], Any], model: tuple[Any, Any]
+) -> None:
     one, count = case(name), 3
     theirs = harness(one.name)
     indices = prepare(theirs, one, count)
@@ -140,7 +144,7 @@ def test_drift_gsm8k_stops_elsewhere(harness: Callable[[str], Any]) -> None:
     assert config.metadata["version"] == 3.0
     assert config.generation_kwargs["until"] == ["Question:", "</s>", "<|im_end|>"]
     assert gsm8k.STOP == (":", "Question:", "Question")
-    assert gsm8k.MAX_NEW_TOKENS == HFLM.max_gen_toks.fget(None)
+    assert HFLM.max_gen_toks.fget(None) == gsm8k.MAX_NEW_TOKENS
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from factory.tasks.samples import Journal, Sample, prompt_hash, read_parquet, write_parquet
 
-FIRST = Sample(0, 1.0, "arc", "a\u2028b\n\"", "gold", True, (-0.1, -1e-300, -123.456789012345), None, "ab", 0)
+FIRST = Sample(0, 1.0, "arc", 'a\u2028b\n"', "gold", True, (-0.1, -1e-300, -123.456789012345), None, "ab", 0)
 SAMPLES = [
     FIRST,
     Sample(7, 0.25, "arc", "", "x", None, None, "text\r\nof two lines\x00", "cd", 12),
