@@ -6,15 +6,40 @@ learn what must be fetched, the evaluate stage to render and score. Light: nothi
 `openllm_v1` is the Open LLM Leaderboard's first version: lm-evaluation-harness at commit
 b281b0921b636bc36ad05c0b0b0763bd6dd43463. `sandbox_v1` is the same six definitions on the sandbox's own
 rows, with as many examples as the sandbox's base model was trained to read.
+
+Tasks of your own make a suite of your own, in a small package beside this one. In its `my_tasks.py`:
+
+    from factory.tasks.document import Document
+    from factory.tasks.suites import SUITES, Task
+
+    def boolq(row):
+        context = f"{row['passage']}\\nQuestion: {row['question']}?\\nAnswer:"
+        gold = int(row["answer"])
+        return Document((context,), (" no", " yes"), (gold,), context + (" no", " yes")[gold])
+
+    BOOLQ = Task("boolq", "google/boolq", "default", "validation", "train", 5, "random", "acc", 0.5,
+                 ("passage", "question", "answer"), boolq)
+    SUITE = {**SUITES["openllm_v1"], "boolq": BOOLQ}
+
+and in its pyproject.toml, besides name and version:
+
+    [project.entry-points."factory.suites"]
+    openllm_and_boolq = "my_tasks:SUITE"
+
+Once it is installed (`pip install .`), the suite goes by that name in recipes, in `factory evaluate --suite`
+and, through lighteval_tasks.py, in lighteval. A recipe cannot name a file of code: reading one runs nothing.
+Raise a task's `version` when you change it, or scores from before will be taken for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from factory.dataset_files import Wanted
+from factory.errors import FactoryError
 from factory.tasks import arc, gsm8k, hellaswag, mmlu, truthfulqa, winogrande
 from factory.tasks.document import Document
 
@@ -102,11 +127,50 @@ def _sandbox(task: Task) -> Task:
     return replace(task, dataset=dataset, config=None, shots=shots, preamble_file=own_preamble, subjects=())
 
 
-SUITES: dict[str, dict[str, Task]] = {
+_OWN = {
     "openllm_v1": {task.task: task for task in _OPENLLM_V1},
     "sandbox_v1": {task.task: _sandbox(task) for task in _OPENLLM_V1},
 }
-"""By name, the tasks in the leaderboard's order."""
+
+
+class _Suites(Mapping[str, dict[str, Task]]):
+    """The factory's own suites and those of installed packages, which are looked for when one is wanted."""
+
+    def __getitem__(self, name: str) -> dict[str, Task]:
+        """A suite's tasks.
+
+        Raises:
+            KeyError: there is none of that name.
+            FactoryError: a package has it, but it is no suite.
+        """
+        return _OWN[name] if name in _OWN else _load(_installed()[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*_OWN, *_installed())))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+SUITES: Mapping[str, dict[str, Task]] = _Suites()
+"""By name, the tasks in the suite's order."""
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group="factory.suites")}
+
+
+def _load(entry: EntryPoint) -> dict[str, Task]:
+    try:
+        suite = entry.load()
+    except Exception as error:  # anything may go wrong in code of others
+        what = f"suite '{entry.name}' cannot be loaded ({type(error).__name__}: {error})"
+        raise FactoryError(what, where=entry.value, mend="Mend its package, or uninstall it") from error
+    tasks = suite.items() if isinstance(suite, Mapping) else ()
+    if not tasks or not all(isinstance(task, Task) and task.task == name for name, task in tasks):
+        mend = "It must be a dictionary from the name of each task to its Task"
+        raise FactoryError(f"suite '{entry.name}' is no suite", where=entry.value, mend=mend)
+    return dict(suite)
 
 
 def wanted(task: Task, shots: int) -> Wanted:
