@@ -150,8 +150,9 @@ def score_table(report: Path) -> None:
     content = json.loads(report.read_text())
     _print(render(content, _console().width))
     if all("won" in model.get("minus_base", {}).get("average", {}) for model in content["models"]):
-        print()
-        _print(won_lost(content))  # reports of earlier versions do not tell
+        # Reports of earlier versions do not tell. A title of the table's own would fold to its width.
+        print("\nDocuments won / lost against the base; on all others both score the same")
+        _print(won_lost(content))
 
 
 def _console() -> Console:

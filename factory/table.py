@@ -75,13 +75,7 @@ def won_lost(report: Mapping[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=Text("Documents won / lost against the base; on all others both score the same"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-    )
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column(Text("model"), no_wrap=True)
     for task in report["models"][0]["scores"]:
         table.add_column(Text(f" {task}"), justify="right", no_wrap=True)

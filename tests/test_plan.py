@@ -172,7 +172,7 @@ def test_scores_are_keyed_by_all_that_decides_them(tmp_path: Path, monkeypatch: 
     seen = [keys(path)["evaluate/base"]]
     for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         file = tmp_path / "base" / name
-        content = file.read_bytes() if file.exists() else b""
+        content = file.read_bytes() if file.exists() else b"{}"
         # The last byte of weights is a number; a blank behind JSON or a template changes no meaning.
         file.write_bytes(content[:-1] + b"\1" if name.endswith(".safetensors") else content + b" ")
         seen.append(keys(path)["evaluate/base"])

@@ -113,7 +113,7 @@ def test_scores_that_their_documents_do_not_bear_out_are_refused(tmp_path: Path)
 
 
 def test_won_and_lost_documents_are_told_by_task(made: tuple[Path, dict, str]) -> None:
-    inputs, content, page = made
+    _, content, page = made
     found = by_name(content)["math-self"]["minus_base"]["scores"]
     for task in TASKS:
         ours, theirs = (score_rows(task, model)["score"] for model in ("math-self", "base"))
