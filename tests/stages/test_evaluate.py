@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from benchmark_rows import (
 from factory.errors import FactoryError
 from factory.stages import evaluate
 from factory.tasks.rows import read as read_rows
+from factory.tasks.samples import Journal, read_parquet
 from factory.tasks.suites import SUITES
 
 REAL_DATA = Path(os.environ.get("FACTORY_REAL_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -167,6 +169,27 @@ def test_a_task_whose_samples_are_there_is_not_scored_again(
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == sorted(
         f"{task}.parquet" for task in ALL
     )
+
+
+@pytest.mark.parametrize("task", ["arc", "winogrande", "gsm8k"])
+def test_documents_that_are_kept_are_not_scored_again(
+    task: str, scored: Any, tiny_model: Path, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """What stands in the journal stays as it is, unless it answered another prompt."""
+    whole = read_parquet(scored[0] / "samples" / f"{task}.parquet")
+    kept = replace(whole[0], prediction="kept")
+    stale = replace(whole[1], prediction="stale", prompt="0" * 16)
+    foreign = replace(whole[1], index=99)
+    Journal(tmp_path / "samples" / f"{task}.jsonl").write([kept, stale, foreign])
+    told: list[Any] = []
+    facts = evaluate.run(
+        settings((task,), batch_size=1), inputs(tiny_model, folders), tmp_path, lambda *now: told.append(now)
+    )
+    found = read_parquet(tmp_path / "samples" / f"{task}.parquet")
+    assert found[0].prediction == "kept"
+    assert [sample.prediction for sample in found[1:]] == [sample.prediction for sample in whole[1:]]
+    assert [now[0] for now in told] == list(range(2, len(whole) + 1))
+    assert facts["tasks"][task]["value"] == pytest.approx(scored[1]["tasks"][task]["value"])
 
 
 def test_the_sandbox_brings_its_own_preamble_and_v1_keeps_its_own(folders: dict[str, Path]) -> None:
