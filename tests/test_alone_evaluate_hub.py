@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -20,6 +21,11 @@ ROOT = Path(__file__).parents[1]
 COMMITS = {"models/my-org/tiny": "1" * 40, "datasets/allenai/ai2_arc": "2" * 40}
 
 pytestmark = pytest.mark.slow
+
+
+def listed(file: Path, folder: Path) -> dict[str, Any]:
+    path = file.relative_to(folder).as_posix()
+    return {"type": "file", "path": path, "size": file.stat().st_size, "oid": "0" * 40}
 
 
 @pytest.fixture
@@ -47,11 +53,7 @@ def hub(tiny_model: Path, tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
                     told = {"id": repo.split("/", 1)[1], "sha": commit, "siblings": names, "tags": []}
                     return self.answer(json.dumps(told).encode(), commit)
                 if path.startswith(f"api/{repo}/tree/{commit}"):
-                    files = sorted(p for p in folder.rglob("*") if p.is_file())
-                    tree = [
-                        {"type": "file", "path": p.relative_to(folder).as_posix(), "size": p.stat().st_size, "oid": "0" * 40}
-                        for p in files
-                    ]  # fmt: skip
+                    tree = [listed(p, folder) for p in sorted(folder.rglob("*")) if p.is_file()]
                     return self.answer(json.dumps(tree).encode(), commit)
                 if path.startswith(f"{plain}/resolve/{commit}/"):
                     file = folder / path.removeprefix(f"{plain}/resolve/{commit}/")
