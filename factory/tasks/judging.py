@@ -61,6 +61,11 @@ class Question:
         return len(self.head) + len(self.tails[0].tokens)
 
     @property
+    def columns(self) -> int:
+        """Tokens of its head and all its tails."""
+        return len(self.head) + sum(len(tail.tokens) for tail in self.tails)
+
+    @property
     def forks(self) -> bool:
         """Whether its head is worth a pass of its own."""
         return len(self.tails) > 1 and len(self.head) >= WORTH_SHARING
@@ -134,7 +139,8 @@ class Judge:
                 kind = [one for one in alike if (forks and one.forks) == forking]
                 kind.sort(key=lambda one: one.longest, reverse=True)
                 rows = self._rows(kind, skip, forking) if kind else 0
-                spread = root.select([0] * rows, kind[0].longest - skip) if root and kind else None
+                room = max((one.columns for one in kind), default=0) - skip
+                spread = root.select([0] * rows, room) if root and kind else None
                 while kind:
                     rows = rows if spread else self._rows(kind, skip, forking)
                     batch = kind[: rows if forking else self._enough(kind, rows)]
@@ -150,6 +156,8 @@ class Judge:
         """How many tokens all questions share, if that is worth a pass, and whether heads are worth one."""
         if not questions or self.reader.obstacle:
             return 0, False
+        heads = max(len(one.head) for one in questions)
+        self.reader.expect(heads + max(one.columns - len(one.head) for one in questions))
         skip = common_prefix([one.head[:-1] for one in questions])
         if len(questions) < 2 or skip < WORTH_SHARING:
             return 0, True
@@ -174,7 +182,8 @@ class Judge:
                 for one in questions
                 for tail in one.tails
             ]
-        cached = questions[0].longest * self.reader.bytes_a_token if forking or skip else 0
+        columns = max(one.columns for one in questions)
+        cached = columns * self.reader.bytes_a_token if forking or skip else 0
         width = judged = 0
         for count, (wide, own) in enumerate(rows, start=1):
             width, judged = max(width, wide), max(judged, own)
@@ -201,15 +210,29 @@ class Judge:
     ) -> dict[Place, tuple[float, bool]]:
         """Reads each head once and every tail after it."""
         batch = sorted(batch, key=lambda one: len(one.tails), reverse=True)
+        judged = max(tail.judged for one in batch for tail in one.tails)
+        at_once = max(1, self.bounds.logits // (len(batch) * judged * self.vocabulary))
+        if not self.reader.fans:
+            at_once = 1
         state = self.reader.read(
             [one.head[skip:] for one in batch],
             spread.fork(len(batch)) if spread else None,
-            room=max(len(one.tails[0].tokens) for one in batch),
+            room=max(sum(len(tail.tokens) for tail in one.tails[:at_once]) for one in batch),
         )[1]
         found: dict[Place, tuple[float, bool]] = {}
-        for turn in range(len(batch[0].tails)):
-            tails = [one.tails[turn] for one in batch if turn < len(one.tails)]
-            found |= self._judged(tails, [tail.tokens for tail in tails], state.fork(len(tails)))
+        for turn in range(0, len(batch[0].tails), at_once):
+            rows = [one.tails[turn : turn + at_once] for one in batch if turn < len(one.tails)]
+            each = [tail for row in rows for tail in row]
+            before = state.fork(len(rows))
+            if len(each) == len(rows):
+                logits = self.reader.end([t.tokens for t in each], before, [t.judged for t in each])
+            else:
+                logits = self.reader.fan(
+                    [[tail.tokens for tail in row] for row in rows],
+                    before,
+                    [[tail.judged for tail in row] for row in rows],
+                )
+            found |= _values(each, logits.float())
         return found
 
     def _whole(
@@ -222,29 +245,35 @@ class Judge:
         for start in range(0, len(each), rows):
             some = each[start : start + rows]
             state = spread.fork(len(some)) if spread else None
-            found |= self._judged([tail for tail, _ in some], [tokens for _, tokens in some], state)
+            tails = [tail for tail, _ in some]
+            logits = self.reader.end([tokens for _, tokens in some], state, [tail.judged for tail in tails])
+            found |= _values(tails, logits.float())
         return found
 
-    def _judged(
-        self, tails: Sequence[Tail], rows: Sequence[Tokens], state: State | None
-    ) -> dict[Place, tuple[float, bool]]:
-        logits = self.reader.end(rows, state, [tail.judged for tail in tails]).float()
-        outputs: list[np.ndarray] = []
-        targets: list[Tokens] = []
-        places: list[Place] = []
-        end = 0
-        for tail in tails:
-            end += tail.judged
-            for target, place in tail.targets:
-                outputs.append(np.arange(end - len(target), end))
-                targets.append(target)
-                places.append(place)
-        output = torch.from_numpy(np.concatenate(outputs)).to(logits.device)
-        wanted = torch.from_numpy(np.concatenate(targets)).to(logits.device, torch.long)
-        values = (logits[output, wanted] - logits.logsumexp(-1)[output]).double().cpu()
-        greedy = (logits.argmax(-1)[output] == wanted).cpu()
-        lengths = [len(target) for target in targets]
-        return {
-            place: (value.sum().item(), bool(same.all()))
-            for place, value, same in zip(places, values.split(lengths), greedy.split(lengths), strict=True)
-        }
+
+def _values(tails: Sequence[Tail], logits: torch.Tensor) -> dict[Place, tuple[float, bool]]:
+    """Log-probability, and whether it is the greedy continuation, of every target.
+
+    Args:
+        tails: with their targets.
+        logits: (all judged outputs, vocabulary), tail by tail.
+    """
+    outputs: list[np.ndarray] = []
+    targets: list[Tokens] = []
+    places: list[Place] = []
+    end = 0
+    for tail in tails:
+        end += tail.judged
+        for target, place in tail.targets:
+            outputs.append(np.arange(end - len(target), end))
+            targets.append(target)
+            places.append(place)
+    output = torch.from_numpy(np.concatenate(outputs)).to(logits.device)
+    wanted = torch.from_numpy(np.concatenate(targets)).to(logits.device, torch.long)
+    values = (logits[output, wanted] - logits.logsumexp(-1)[output]).double().cpu()
+    greedy = (logits.argmax(-1)[output] == wanted).cpu()
+    lengths = [len(target) for target in targets]
+    return {
+        place: (value.sum().item(), bool(same.all()))
+        for place, value, same in zip(places, values.split(lengths), greedy.split(lengths), strict=True)
+    }

@@ -24,6 +24,7 @@ from factory.tasks.states import ROOM, RoomyLayer, State
 # is off by a large part of its output. Relative distances.
 _SAME = {torch.float32: 1e-3, torch.float64: 1e-3}
 _SAME_IN_HALF = 0.05
+_TRIED = 32  # columns: more than are needed to try a model out
 
 Tokens = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -37,17 +38,33 @@ class Reader:
 
     Attributes:
         obstacle: why this model's cache cannot be shared; None where it can.
-        pads_inside: whether padding may stand between two pieces of a sequence.
+        pads_inside: whether padding may stand between two pieces of a sequence; see `expect`.
+        fans: whether several continuations of a row can be read in one pass; see `expect`.
         bytes_a_token: what a token takes in the cache; 0 with an obstacle.
     """
 
     def __init__(self, model: PreTrainedModel, padding: int) -> None:
         self.model, self.padding = model, padding
         self.bytes_a_token = 0
-        self.pads_inside = False
+        self.pads_inside = self.fans = False
+        self._window: int | None = None
         self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         self.obstacle: str | None = None
         self.obstacle = self._kind_of_cache() or self._try_out()
+        self._can = (self.pads_inside, self.fans)
+        self.expect(None)
+
+    def expect(self, columns: int | None) -> None:
+        """Tells how many columns, padding included, any row will have until this is called again.
+
+        A sliding window counts columns: padding inside a sequence, or continuations side by side, would
+        push what they follow out of it. Nothing is pushed out of a window as wide as all columns.
+
+        Args:
+            columns: at most; None if that is not known.
+        """
+        wide = self._window is None or (columns is not None and columns < self._window)
+        self.pads_inside, self.fans = self._can if wide else (False, False)
 
     def read(
         self,
@@ -117,6 +134,47 @@ class Reader:
         return logits[: len(picked)], State(cache, mask, after, padded or was_padded)
 
     @torch.inference_mode()
+    def fan(
+        self, rows: Sequence[Sequence[Tokens]], state: State, judged: Sequence[Sequence[int]]
+    ) -> torch.Tensor:
+        """The logits of `end` for several continuations of each row, read side by side; needs `fans`.
+
+        Args:
+            rows: the continuations of each row, which do not see each other.
+            state: what was read before, with as many rows; it is used up.
+            judged: how many outputs of each continuation's end are wanted.
+
+        Returns:
+            Logits (sum of `judged`, vocabulary), row by row, continuation by continuation.
+        """
+        device, width = self.model.device, max(sum(map(len, row)) for row in rows)
+        ids = np.full((len(rows), width), self.padding, dtype=np.int64)
+        steps, owner = np.zeros_like(ids), np.full_like(ids, -1)
+        picked: list[tuple[int, int]] = []
+        for i, row in enumerate(rows):
+            end = 0
+            for number, (tokens, wanted) in enumerate(zip(row, judged[i], strict=True)):
+                place = slice(end, end := end + len(tokens))
+                ids[i, place], steps[i, place], owner[i, place] = tokens, np.arange(len(tokens)), number
+                picked += [(i, column) for column in range(end - wanted, end)]
+        same = owner[:, :, None] == owner[:, None, :]
+        own = torch.from_numpy(same & np.tri(width, dtype=bool)).to(device)
+        seen = torch.cat([state.mask.bool()[:, None].expand(-1, width, -1), own], dim=2)
+        # Added to the scores, as every kind of attention that takes a mask of its own can have it.
+        mask = torch.zeros(seen.shape, dtype=self.model.dtype, device=device)
+        mask.masked_fill_(~seen, torch.finfo(mask.dtype).min)
+        with self._only(torch.tensor(picked, device=device).T) as logits_of:
+            return logits_of(
+                self.model(
+                    input_ids=torch.from_numpy(ids).to(device),
+                    attention_mask=mask[:, None],
+                    position_ids=state.lengths[:, None] + torch.from_numpy(steps).to(device),
+                    past_key_values=state.cache,
+                    use_cache=True,
+                )
+            )
+
+    @torch.inference_mode()
     def step(self, tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Every row of `state` read on by one token: logits (rows, vocabulary) and the new state.
 
@@ -176,51 +234,66 @@ class Reader:
         kept = getattr(config, "layer_types", None) or ()
         if "chunked_attention" in kept or getattr(config, "attention_chunk_size", None):
             return "it attends in chunks, which count padding"
-        self.pads_inside = not any(getattr(layer, "is_sliding", False) for layer in layers)
+        windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
+        self._window = min(windows, default=None)
+        self.pads_inside = self._window is None or self._window > _TRIED
         return None
 
     def _try_out(self) -> str | None:
-        """Reads a few tokens both ways; finds out `pads_inside` and `bytes_a_token`."""
+        """Reads a few tokens both ways; finds out `pads_inside`, `fans` and `bytes_a_token`."""
         size = self.model.config.get_text_config(decoder=True).vocab_size
         start, *parts = (
             (np.arange(length, dtype=np.int32) * 7 + 5 * length) % size for length in (4, 9, 5, 3, 2, 1, 4)
         )
-        heads, tails = parts[:2], (parts[2:4], parts[4:6])
-        wholes = [np.concatenate([start, heads[i], tail[i]]) for tail in tails for i in (0, 1)]
-        judged = [len(tail[i]) for tail in tails for i in (0, 1)]
-        found = "what it reads in pieces differs from what it reads whole"
-        expected = self.end(wholes, None, judged).double()
-        for inside in (True, False) if self.pads_inside else (False,):
-            self.pads_inside = inside
-            try:
-                read = self._in_pieces(start, heads, tails)
-            except (
-                AttributeError,
-                IndexError,
-                KeyError,
-                NotImplementedError,
-                TypeError,
-                ValueError,
-            ) as error:
-                found = f"it cannot be read in pieces ({type(error).__name__})"
-                continue
-            far = (read.double() - expected).norm(dim=-1) / expected.norm(dim=-1)
-            # Numbers that are none are found and named when real rows are read.
-            if not bool(far.median() > _SAME.get(read.dtype, _SAME_IN_HALF)):
-                return None
-        self.bytes_a_token = 0
-        return found
-
-    def _in_pieces(
-        self, start: Tokens, heads: Sequence[Tokens], tails: Sequence[Sequence[Tokens]]
-    ) -> torch.Tensor:
+        heads, tails = parts[:2], [[parts[2], parts[4]], [parts[3], parts[5]]]  # two of each head
+        judged = [[len(tail) for tail in row] for row in tails]
+        wholes = [np.concatenate([start, heads[i], tail]) for i in (0, 1) for tail in tails[i]]
+        expected = self.end(wholes, None, [one for row in judged for one in row])
         if self.pads_inside:
-            root = self.read([start], room=16)[1]
-            state = self.read(heads, root.select([0, 0], 16))[1]
+            self.pads_inside = self._agrees(expected, lambda: self._turns(self._after(start, heads), tails))
+            self.fans = self.pads_inside and self._agrees(
+                expected, lambda: self.fan(tails, self._after(start, heads), judged)
+            )
+        if not self.pads_inside and not self._agrees(
+            expected, lambda: self._turns(self._after(start, heads), tails)
+        ):
+            self.bytes_a_token = 0
+            return "what it reads in pieces differs from what it reads whole"
+        return None
+
+    def _agrees(self, expected: torch.Tensor, read: Callable[[], torch.Tensor]) -> bool:
+        try:
+            found = read()
+        except (
+            AttributeError,
+            IndexError,
+            KeyError,
+            NotImplementedError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ):
+            return False  # a model may refuse what it cannot do in any of these ways
+        far = (found.double() - expected.double()).norm(dim=-1) / expected.double().norm(dim=-1)
+        # Numbers that are none are found and named when real rows are read.
+        return not bool(far.median() > _SAME.get(found.dtype, _SAME_IN_HALF))
+
+    def _after(self, start: Tokens, heads: Sequence[Tokens]) -> State:
+        """Both heads after the same start."""
+        if self.pads_inside:
+            state = self.read(heads, self.read([start], room=_TRIED)[1].select([0, 0], _TRIED))[1]
         else:
             state = self.read([np.concatenate([start, head]) for head in heads])[1]
         self.bytes_a_token = -(-state.nbytes // state.mask.numel())
-        return torch.cat([self.end(tail, state.fork(2), [*map(len, tail)]) for tail in tails])
+        return state
+
+    def _turns(self, state: State, tails: Sequence[Sequence[Tokens]]) -> torch.Tensor:
+        """Logits of every tail, one of each row in turn."""
+        read = [
+            self.end(turn, state.fork(2), [*map(len, turn)]).split([*map(len, turn)])
+            for turn in zip(*tails, strict=True)
+        ]
+        return torch.cat([read[turn][row] for row in (0, 1) for turn in (0, 1)])
 
 
 def common_prefix(sequences: Sequence[Tokens]) -> int:

@@ -155,6 +155,8 @@ class Runner(LightevalModel):
             for d, tokens in zip(group, encoder.prompts([docs[d] for d in group]), strict=True):
                 room = max(1, self.max_length - (docs[d].generation_size or 0))
                 prompts[d], cut[d] = tokens[-room:], max(0, len(tokens) - room)
+            longest = max(map(len, prompts.values()))
+            self._reader.expect(longest + max(docs[d].generation_size or 1 for d in group))
             skip = self._shared_by_prompts(list(prompts.values()))
             root = self._reader.read([prompts[group[0]][:skip]])[1] if skip else None
             for members in self._generation_batches(docs, prompts):
