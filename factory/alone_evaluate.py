@@ -194,9 +194,13 @@ def _score(
         except (child.ChildFailed, OSError) as error:
             if child.is_disk_full(error) or isinstance(error, child.DiskFull):
                 raise disk_full(out) from error
-            kept = "run the same command again: what was scored is kept" if hold else "say --out to keep a log"
-            where = str(out / LOG) if hold else None
-            raise StageFailed(f"scoring failed: {error}", where=where, mend=f"Then {kept}") from error
+            what = f"scoring failed: {error}"
+            if not hold:
+                raise StageFailed(
+                    what, mend="Name a folder with --out to keep what is scored, and a log"
+                ) from error
+            mend = "Its end says why; run the same command again to go on: what was scored is kept"
+            raise StageFailed(what, where=str(out / LOG), mend=mend) from error
     seconds = round(time.monotonic() - began, 2)
     name = model.reference if model.kind != "folder" else Path(model.reference).absolute().name
     shutil.rmtree(out / "results", ignore_errors=True)  # of a process that was killed right here

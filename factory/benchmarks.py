@@ -81,9 +81,7 @@ def _benchmark(written: Evaluate, task: Task, shots: int, folder: Path, where: W
     return source
 
 
-def _check_rows(
-    folder: Path, task: Task, shots: int, wanted: Wanted, where: str, where_shots: str
-) -> None:
+def _check_rows(folder: Path, task: Task, shots: int, wanted: Wanted, where: str, where_shots: str) -> None:
     for config, splits in select_local(folder, wanted, where).items():
         for split, names in splits.items():
             files = [folder / name for name in names]

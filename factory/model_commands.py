@@ -178,12 +178,14 @@ def prune(
 @commands.command()
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, sandbox/base or a Hub id.")],
-    suite: Annotated[str, typer.Option(help="openllm_v1, or sandbox_v1 on the sandbox's rows.")] = "openllm_v1",
+    suite: Annotated[
+        str, typer.Option(help="openllm_v1, or sandbox_v1 on the sandbox's rows.")
+    ] = "openllm_v1",
     tasks: Annotated[
         str | None, typer.Option(metavar="arc,gsm8k", help="Only these tasks of the suite.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Documents of each task or subject; the scores then compare with none.")
+        int | None, typer.Option(min=1, help="Documents of each task or subject: marked as not comparable.")
     ] = None,
     shots: Annotated[
         str | None, typer.Option(metavar="arc=5,gsm8k=0", help="Other solved examples than the suite's.")

@@ -203,9 +203,7 @@ class _Planner:
 
     def _evaluate(self) -> None:
         written, outside = self.recipe.evaluate, self.outside
-        settings = evaluate.chosen(
-            written.suite, outside.shots, written.limit, batch_size=written.batch_size
-        )
+        settings = evaluate.chosen(written.suite, outside.shots, written.limit, batch_size=written.batch_size)
         benchmarks = {f"data.{task}": source for task, source in outside.benchmarks.items()}
         for name in ("base", "pruned", *self.recipe.variants):
             self._add(f"evaluate/{name}", settings, {"model": self._model(name), **benchmarks})

@@ -64,13 +64,14 @@ def notes(found: Mapping[str, Any]) -> list[str]:
         "Percent; \N{PLUS-MINUS SIGN} is the standard error, the interval a bootstrap over the documents. "
         "mmlu is the mean of its subjects' means, the average the plain mean of the tasks."
     ]
-    cut = [f"{name} {score['cut']:,} of {score['n']:,}" for name, score in found["tasks"].items() if score["cut"]]
+    tasks = found["tasks"].items()
+    cut = [f"{name} {score['cut']:,} of {score['n']:,}" for name, score in tasks if score["cut"]]
     if cut:
         lines.append(
             f"Cut from the left, because their prompt is longer than the model's {found['positions']:,} "
             f"positions: {', '.join(cut)} documents."
         )
-    flat = [name for name, score in found["tasks"].items() if has_no_width(score)]
+    flat = [name for name, score in tasks if has_no_width(score)]
     if flat:
         most = min(found["tasks"][name]["n"] for name in flat)
         lines.append(

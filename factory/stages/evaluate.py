@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from factory.errors import FactoryError
-from factory.seeds import stream
 from factory.stages import Frozen, Progress
 from factory.tasks import results, rows
-from factory.tasks.samples import Journal, Sample, prompt_hash, read_parquet, write_parquet, write_whole
+from factory.tasks.samples import Journal, Sample, prompt_hash, read_parquet, write_parquet, write_text
 from factory.tasks.suites import SUITES, Task
 
 if TYPE_CHECKING:
@@ -123,21 +122,24 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         finished += more
         progress(min(finished, total), total, "documents", current)
 
+    tokenizer = _load_tokenizer(inputs["model"])
     model = _load_model(inputs["model"])
-    runner = Runner(model, _load_tokenizer(inputs["model"]), settings.batch_size, advance)
-    for current, one in waiting.items():  # noqa: B007 - `advance` tells it
+    runner = Runner(model, tokenizer, settings.batch_size, advance)
+    for current, one in waiting.items():  # `advance` tells `current`
         one.score(runner)
         write_parquet(one.in_order(), done[current])
         one.journal.path.unlink(missing_ok=True)
     samples = {task.task: read_parquet(done[task.task]) for task in tasks}
     scores = results.scores(
-        settings.suite, settings.shots, settings.limit, samples, replicates=settings.bootstrap, seed=settings.seed
+        settings.suite,
+        settings.shots,
+        settings.limit,
+        samples,
+        replicates=settings.bootstrap,
+        seed=settings.seed,
     )
-    for name, content in (
-        ("lighteval.json", lighteval_results.content(scores, read, samples)),
-        ("scores.json", json.dumps(scores, indent=1)),
-    ):
-        write_whole(out / name, lambda path, text=content: path.write_text(text, encoding="utf-8"))
+    write_text(out / "lighteval.json", lighteval_results.content(scores, read, samples))
+    write_text(out / "scores.json", json.dumps(scores, indent=1))
     return {
         **scores,
         "parameters": model.num_parameters(),

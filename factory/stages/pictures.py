@@ -161,9 +161,7 @@ def heatmap(distances: Sequence[Sequence[float]], removed: Sequence[int], label:
     return figure
 
 
-def recovery(
-    models: Sequence[Mapping[str, Any]], confidence: float, note: str | None = None
-) -> Figure:
+def recovery(models: Sequence[Mapping[str, Any]], confidence: float, note: str | None = None) -> Figure:
     """Draws every model's recovery with its interval; a line at 100 % is the base.
 
     Args:

@@ -17,7 +17,7 @@ from factory.wording import counted, limited
 
 # What the figures are, for whoever has only the file.
 MEANING = {
-    "value": "the task's mean over its documents (mmlu: over its subjects' means); the average: over the tasks",
+    "value": "the mean over a task's documents (mmlu: over its subjects' means); the average: over the tasks",
     "stderr": "standard deviation of the documents' scores / sqrt(n); of a mean of means: the root of the "
     "summed squares of the parts' standard errors, over their number; null where a part has one document",
     "low, high": "95 % percentile bootstrap over the documents, drawn within each task and subject",

@@ -107,7 +107,9 @@ class Runner(LightevalModel):
 
         Batches are cut as if nothing were `done` (positions of documents answered before), and passed over
         where all of a batch is: so a document meets the same others, and its sums the same rounding,
-        whenever it is answered. What does not fit the model is cut from the left (`truncated_tokens_count` of the response).
+        whenever it is answered.
+
+        What does not fit the model is cut from the left (`truncated_tokens_count` of the response).
         Documents of one task and id come in the same batch; prefixes are shared within a task.
 
         Raises:

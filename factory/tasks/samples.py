@@ -124,7 +124,7 @@ def write_parquet(samples: Iterable[Sample], path: Path) -> None:
     }
     rows = [asdict(sample) for sample in samples]
     table = pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))
-    write_whole(path, lambda place: pq.write_table(table, place))
+    _write_whole(path, lambda place: pq.write_table(table, place))
 
 
 def read_parquet(path: Path) -> list[Sample]:
@@ -139,8 +139,12 @@ def read_parquet(path: Path) -> list[Sample]:
     ]
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """A file that is whole or absent."""
+def write_text(path: Path, text: str) -> None:
+    """A text file that is whole or absent."""
+    _write_whole(path, lambda place: place.write_text(text, encoding="utf-8"))
+
+
+def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
     write(beside)

@@ -29,6 +29,7 @@ from factory.tasks.suites import SUITES
 
 REAL_DATA = Path(os.environ.get("FACTORY_REAL_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A dataset folder a task, each in another layout."""
@@ -170,8 +171,7 @@ def test_a_task_whose_samples_are_there_is_not_scored_again(
 
 def test_the_sandbox_brings_its_own_preamble_and_v1_keeps_its_own(folders: dict[str, Path]) -> None:
     preambles = {
-        suite: read_rows(SUITES[suite]["truthfulqa"], folders["truthfulqa"], 0, None)[0].scored[0]
-        .instruction
+        suite: read_rows(SUITES[suite]["truthfulqa"], folders["truthfulqa"], 0, None)[0].scored[0].instruction
         for suite in SUITES
     }
     assert preambles["sandbox_v1"] == "Q: Own?\nA: Own preamble."
