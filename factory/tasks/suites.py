@@ -124,7 +124,15 @@ _SANDBOX = {  # task: (dataset, shots)
 def _sandbox(task: Task) -> Task:
     dataset, shots = _SANDBOX[task.task]
     own_preamble = "preamble.txt" if task.preamble else None
-    return replace(task, dataset=dataset, config=None, shots=shots, preamble_file=own_preamble, subjects=())
+    return replace(
+        task,
+        dataset=dataset,
+        config=None,
+        shots=shots,
+        preamble_file=own_preamble,
+        subjects=(),
+        revision=None,
+    )
 
 
 _OWN = {
