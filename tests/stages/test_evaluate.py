@@ -165,6 +165,8 @@ def test_a_task_whose_samples_are_there_is_not_scored_again(
     told: list[Any] = []
     facts = evaluate.run(settings(ALL), inputs(tiny_model, folders), tmp_path, lambda *now: told.append(now))
     assert facts == scored[1]
+    for name in ("scores.json", "lighteval.json"):  # nothing in them tells when or where they were made
+        assert (tmp_path / name).read_bytes() == (scored[0] / name).read_bytes()
     assert {now[3] for now in told} == {"arc"}
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == sorted(
         f"{task}.parquet" for task in ALL
