@@ -53,6 +53,7 @@ def prune(model: Path, drop: str, out: Path, proof: bool, progress: Progress) ->
             "sentence": blocks.in_words(gone, len(dropped.blocks) + len(dropped.kept)),
             "parameters": {"base": dropped.base_parameters, "pruned": dropped.pruned_parameters},
             "bytes": dropped.written,
+            "left_out": list(dropped.left_out),
             "proof": {**proved.facts(), "sentence": proved.sentence()},
         }
         record = {

@@ -217,13 +217,21 @@ def stored_dtype(folder: Path) -> str:
 
 
 def carry_files(source: Path, out: Path) -> None:
-    """Copies tokenizer, generation config, chat template and licence files (`CARRIED`) as they are."""
+    """Copies tokenizer, generation config, chat template and licence files (`CARRIED`) as they are.
+
+    But for a tokenizer's `auto_map`: code of the model's own is not copied, so nothing may point to it.
+    """
     for pattern in CARRIED:
         for path in sorted(source.glob(pattern)):
             if path.is_dir():
                 shutil.copytree(path, out / path.name, dirs_exist_ok=True)
             else:
                 shutil.copyfile(path, out / path.name)
+    settings = out / "tokenizer_config.json"
+    if settings.is_file() and b'"auto_map"' in settings.read_bytes():
+        written = json.loads(settings.read_text(encoding="utf-8"))
+        written.pop("auto_map", None)
+        settings.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def follow_umask(folder: Path) -> None:

@@ -32,11 +32,12 @@ def refuse_foreign(config: Mapping[str, Any], where: Path) -> None:
     Raises:
         FactoryError: code of its own, quantised weights, an encoder, or parts besides the decoder.
     """
-    if config.get("auto_map"):
+    if config.get("auto_map") and not _stock(config):
         raise FactoryError(
-            "the model wants code of its own to be run (auto_map in config.json)",
+            "the model wants code of its own to be run (auto_map in config.json): transformers has no "
+            f"causal language model of model_type {config.get('model_type')!r}",
             where=str(where),
-            mend="Use a model that transformers loads by itself; if it does load this one, remove auto_map",
+            mend="Use a model that transformers loads by itself, without trust_remote_code",
         )
     if config.get("transformers_weights"):
         raise FactoryError(
@@ -60,8 +61,22 @@ def refuse_foreign(config: Mapping[str, Any], where: Path) -> None:
             raise FactoryError(
                 f"the model is more than a language model ({part} in config.json)",
                 where=str(where),
-                mend="Save its language model alone (model.language_model.save_pretrained) and use that",
+                mend="Save its language model, head and all, as a causal language model (such as "
+                "Gemma3ForCausalLM) and use that",
             )
+
+
+def _stock(config: Mapping[str, Any]) -> bool:
+    """Whether stock transformers loads a config that has `auto_map` without running the code it names.
+
+    It does where it knows the model_type: `from_pretrained` then leaves `auto_map` aside unless it is told
+    trust_remote_code=True (resolve_trust_remote_code in its dynamic_module_utils.py). Else it asks.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    model_type = config.get("model_type")
+    return model_type in CONFIG_MAPPING_NAMES and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
 def refuse_quantised(tensors: Iterable[StoredTensor], where: Path) -> None:
