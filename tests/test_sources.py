@@ -155,7 +155,7 @@ def test_a_missing_shard_is_refused(tmp_path: Path) -> None:
     folder = model(tmp_path / "m")
     shards = {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}
     (folder / "model.safetensors").rename(folder / shards["a"])
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
     assert "the weights file model-2-of-2.safetensors is missing" in refused(tmp_path)
 
 

@@ -81,7 +81,8 @@ def _weight_map(folder: Path) -> dict[str, str]:
     """The index: the shard's name for every tensor."""
     index = folder / INDEX
     try:
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        content = json.loads(index.read_text(encoding="utf-8"))
+        names = content["weight_map"]
         odd = [name for name in names.values() if name != Path(name).name or ".safetensors" not in name]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise FactoryError("the index is broken", where=str(index), mend="Fetch the model again") from None
@@ -92,6 +93,12 @@ def _weight_map(folder: Path) -> dict[str, str]:
             f"the index names {odd[0]!r}, which is no safetensors file of this folder",
             where=str(index),
             mend="Fetch the model again, from a source you trust",
+        )
+    if not isinstance(content.get("metadata"), dict):  # it reads it unasked
+        raise FactoryError(
+            "the index has no metadata, without which transformers does not load the model",
+            where=str(index),
+            mend='Fetch the model again, or write "metadata": {} into the index',
         )
     return dict(names)
 

@@ -16,14 +16,16 @@ from factory.errors import FactoryError
 from factory.models.proof_plan import Plan
 
 MEND = "Do not use it: blocks of this model cannot be removed safely; please report its config.json"
+BASE = "Fetch the base model again, or install the transformers that it was saved with"
 
 
-def load(folder: Path, plan: Plan, **more: Any) -> Any:
+def load(folder: Path, plan: Plan, mend: str = MEND, **more: Any) -> Any:
     """The causal language model of a folder, in evaluation mode, as stock transformers loads it.
 
     Args:
         folder: a stock model folder.
         plan: gives dtype and overridden config fields.
+        mend: what to do where it does not load.
         more: further arguments for `from_pretrained`.
 
     Raises:
@@ -38,13 +40,13 @@ def load(folder: Path, plan: Plan, **more: Any) -> Any:
     except Exception as error:  # whatever the libraries raise, it means the same here
         reason = " ".join(str(error).split())[:200]
         raise FactoryError(
-            f"stock transformers does not load it ({reason})", where=str(folder), mend=MEND
+            f"stock transformers does not load it ({reason})", where=str(folder), mend=mend
         ) from error
     model, loading = loaded
     wrong = [str(key) for kind in ("missing_keys", "mismatched_keys") for key in loading[kind]]
     if wrong:
         what = f"stock transformers finds no fitting weights for {wrong[0]}"
-        raise FactoryError(what, where=str(folder), mend=MEND)
+        raise FactoryError(what, where=str(folder), mend=mend)
     return model.eval()
 
 

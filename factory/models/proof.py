@@ -26,7 +26,7 @@ from factory.models import file_proof, streamed_proof
 from factory.models.checkpoint import Checkpoint, read_checkpoint, stored_dtype
 from factory.models.in_memory import remove_in_memory
 from factory.models.memory import fits
-from factory.models.outputs import generated, load, quiet, refusing, same
+from factory.models.outputs import BASE, MEND, generated, load, quiet, refusing, same
 from factory.models.proof_plan import NEW_TOKENS, SHORT, Plan
 
 Told = Callable[[str], None]
@@ -156,7 +156,7 @@ def _outputs(folder: Path, plan: Plan, kept: Sequence[int] | None = None) -> dic
     """Logits and generated tokens of one model; with `kept`, of it without its other blocks."""
     import torch
 
-    model = load(folder, plan).to(plan.device)
+    model = load(folder, plan, MEND if kept is None else BASE).to(plan.device)
     with refusing(folder, "does not run" if kept is None else "does not run without these blocks"):
         if kept is not None:
             remove_in_memory(model, kept)

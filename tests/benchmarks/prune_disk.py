@@ -7,8 +7,8 @@ as many bytes and with mergekit's passthrough. Every turn is taken twice: with t
 and with source and target thrown out of the page cache (cold: posix_fadvise, after a sync); and each time is
 measured until the command ends and until the bytes are on the disk. `memory` drops 6 of 32 blocks of a 16 GB
 checkpoint (sparse files: zeros that take no room until copied) in a process that may use 1 GB, and proves the
-result block by block: its files within 1 GB, its outputs within 4 GB, half of which are the embeddings and the
-head. Prints a section for RESULTS.md.
+result block by block: its files within 1 GB, its outputs within 4 GB, half of which are embeddings and head.
+Prints a section for RESULTS.md.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def make(folder: Path, hidden: int, inner: int, vocabulary: int, sparse: bool) -
                 for start in range(0, end, 2**24):
                     file.write(os.urandom(min(2**24, end - start)))
         total += end
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return total
 
 

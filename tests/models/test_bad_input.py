@@ -51,7 +51,7 @@ def sharded(folder: Path, **shards: list[str]) -> None:
         names = names + shards.get(letter, [])
         save_file({name: tensors[name] for name in names}, folder / f"{letter}.safetensors", {"format": "pt"})
     index = {name: f"{letter}.safetensors" for letter, names in parts.items() for name in names}
-    (folder / checkpoint.INDEX).write_text(json.dumps({"weight_map": index}))
+    (folder / checkpoint.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": index}))
 
 
 def index(**changes: str) -> Spoil:
@@ -62,6 +62,13 @@ def index(**changes: str) -> Spoil:
         (folder / checkpoint.INDEX).write_text(json.dumps(written))
 
     return spoil
+
+
+def no_metadata(folder: Path) -> None:
+    sharded(folder)
+    written = json.loads((folder / checkpoint.INDEX).read_text())
+    del written["metadata"]
+    (folder / checkpoint.INDEX).write_text(json.dumps(written))
 
 
 def truncated(folder: Path) -> None:
@@ -108,6 +115,7 @@ BAD: dict[str, tuple[Spoil, str]] = {
     "pickle in index": (index(**{NORM: "b.bin"}), "names 'b.bin', which is no safetensors file"),
     "promised": (index(model__absent="b.safetensors"), "promises model.absent in b.safetensors, which"),
     "twice in shards": (lambda f: sharded(f, b=["model.embed_tokens.weight"]), "stored twice, in a.saf"),
+    "no metadata": (no_metadata, "the index has no metadata, without which transformers does not load"),
     "truncated": (truncated, "the file is cut short: it has 1"),
     "twice in header": (header(twice), "its header names model.norm.weight twice"),
     "overlap": (header(lambda h: h["model.norm.weight"].update(data_offsets=[0, 64])), "do not follow"),
