@@ -172,4 +172,6 @@ def prune(
     gone = "is" if len(facts["blocks"]) == 1 else "are"
     print(f"{facts['sentence']}, {gone} gone; {base:,} parameters become {pruned:,} ({pruned / base:.0%})")
     print(facts["proof"]["sentence"])
+    if facts["left_out"]:
+        print(f"left out of config.json: {', '.join(facts['left_out'])}, which transformers does without")
     print(f"the model is in {out} ({facts['bytes'] / 1e6:,.0f} MB)")

@@ -187,7 +187,7 @@ def test_a_header_of_a_hundred_megabytes_is_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("remote", ["modeling_mine.Mine", "someone/else--modeling_mine.Mine"])
 def test_code_of_its_own_that_transformers_does_without_is_left_out(
-    remote: str, tiny_model: Path, tmp_path: Path
+    remote: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As many checkpoints have it that were published before their family was in transformers."""
     base, out = shutil.copytree(tiny_model, tmp_path / "base"), tmp_path / "out"
@@ -197,6 +197,7 @@ def test_code_of_its_own_that_transformers_does_without_is_left_out(
     own = {**settings, "auto_map": {"AutoTokenizer": [None, remote]}}
     (base / "tokenizer_config.json").write_text(json.dumps(own))
     assert call(["prune", str(base), "--drop", "1:3", str(out)]) == 0
+    assert "left out of config.json: auto_map, which" in capsys.readouterr().out
     assert "auto_map" not in (out / "config.json").read_text() + (out / "tokenizer_config.json").read_text()
     assert json.loads((out / "tokenizer_config.json").read_text()) == settings
     assert not (out / "modeling_mine.py").exists()
