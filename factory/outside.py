@@ -19,7 +19,8 @@ from factory.lora_modules import check_modules
 from factory.models.architectures import Architecture, architecture_of, block_count
 from factory.models.checkpoint import stored_tensors
 from factory.models.headers import StoredTensor
-from factory.recipe import Dataset, MergedVariant, Recipe, is_reference
+from factory.recipe import Recipe, is_reference
+from factory.recipe_parts import Dataset, MergedVariant
 from factory.sources import Source, at_hand, config_of, has_chat_template, resolve_dataset, resolve_model
 
 # What two models must have in common to be merged, tensor by tensor.
@@ -27,6 +28,7 @@ SHAPE = (
     "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
     "num_attention_heads", "num_key_value_heads", "head_dim", "tie_word_embeddings",
 )  # fmt: skip
+POSITIONS = ("max_position_embeddings", "n_positions")  # as config.json calls the longest context
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def gather(recipe: Recipe) -> Outside:
     row = architecture_of(config, Path(recipe.base.model), [tensor.name for tensor in tensors])
     blocks = block_count(config, row, Path(recipe.base.model))
     _check_drop(recipe, blocks)
+    _check_new_tokens(recipe, config)
     if tensors:
         check_modules(recipe, tensors, config, row)
     spec, calibration = _calibration(recipe)
@@ -116,6 +119,16 @@ def _check_drop(recipe: Recipe, blocks: int) -> None:
         )
         mend = f"Drop at most {room} blocks, or exclude fewer" if room > 0 else "Exclude fewer"
         raise FactoryError(what, where=recipe.where("prune", "exclude"), mend=mend)
+
+
+def _check_new_tokens(recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """Refuses responses that a prompt leaves no room for; the usual limit, which nobody wrote, gives way."""
+    positions = next((config[key] for key in POSITIONS if isinstance(config.get(key), int)), None)
+    wanted, model = recipe.regenerate.max_new_tokens, recipe.base.model
+    if positions and "max_new_tokens" in recipe.regenerate.model_fields_set and wanted >= positions:
+        what = f"max_new_tokens is {wanted}, but '{model}' has {positions} positions for prompt and response"
+        mend = f"Say less than {positions}, by as much as the prompts take"
+        raise FactoryError(what, where=recipe.where("regenerate", "max_new_tokens"), mend=mend)
 
 
 def _parameters(

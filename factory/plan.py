@@ -21,7 +21,8 @@ from factory.library_fields import METHODS
 from factory.metrics import METRICS
 from factory.nearest import suggest
 from factory.outside import Outside, gather
-from factory.recipe import MergedVariant, Recipe
+from factory.recipe import Recipe
+from factory.recipe_parts import MergedVariant
 from factory.seeds import stream
 from factory.sources import Source
 from factory.stages import Frozen, load

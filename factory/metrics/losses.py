@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from factory.metrics.batches import Batch, Texts
+from factory.models.load import gives_tuples
 
 if TYPE_CHECKING:
     from factory.stages import Progress
@@ -131,7 +132,7 @@ def _perplexities(
     import torch
 
     total = torch.zeros(len(tried) + 1, dtype=torch.float64, device=model.device)
-    tuples = _gives_tuples(model, blocks)
+    tuples = gives_tuples(model, blocks)
     with torch.inference_mode():
         for batch in texts.batches():
             for i, loss in enumerate(_without(model, blocks, batch, gone, tried, tuples)):
@@ -199,17 +200,3 @@ def _instead(blocks: Any, forwards: Mapping[int, Callable[..., Any]]) -> Iterato
     finally:
         for index in forwards:
             vars(blocks[index]).pop("forward", None)
-
-
-def _gives_tuples(model: Any, blocks: Any) -> bool:
-    """Whether the blocks return a tuple, as older classes do."""
-    import torch
-
-    seen: list[bool] = []
-    hook = blocks[0].register_forward_hook(lambda block, args, out: seen.append(isinstance(out, tuple)))
-    try:
-        with torch.inference_mode():
-            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
-    finally:
-        hook.remove()
-    return seen[0]

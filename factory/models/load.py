@@ -113,3 +113,22 @@ def block_list(model: Any) -> Any:
             mend="Use a model of another family",
         )
     return outermost[0][1]
+
+
+def gives_tuples(model: Any, blocks: Any) -> bool:
+    """Whether a model's blocks return a tuple, as older classes do; found by a forward of one token.
+
+    Args:
+        model: a loaded backbone or causal language model.
+        blocks: its blocks.
+    """
+    import torch
+
+    seen: list[bool] = []
+    hook = blocks[0].register_forward_hook(lambda block, args, out: seen.append(isinstance(out, tuple)))
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
+    finally:
+        hook.remove()
+    return seen[0]
