@@ -95,7 +95,7 @@ def evaluated(folder: Path, model: str) -> Path:
     def estimate(value: float, n: int, **more: Any) -> dict[str, Any]:
         error = math.sqrt(value * (1 - value) / n)
         spread = {"low": value - 1.96 * error, "high": value + 1.96 * error}
-        return {"value": value, "stderr": error, **spread, "n": n, **more}
+        return {"value": value, "stderr": error, **spread, "n": n, "cut": 0, **more}
 
     scores = {
         "suite": "sandbox_v1",
@@ -109,9 +109,10 @@ def evaluated(folder: Path, model: str) -> Path:
     record(folder, f"evaluate/{model}", facts, limit=None)
     (folder / "samples").mkdir()
     for task in TASKS:
-        texts = {"prediction": ["a"] * TASKS[task], "gold": ["b"] * TASKS[task]}
+        texts = {name: [name] * TASKS[task] for name in ("prediction", "gold", "prompt")}
         pq.write_table(pa.table({**rows[task], **texts}), folder / "samples" / f"{task}.parquet")
     (folder / "scores.json").write_text(json.dumps(scores))
+    (folder / "lighteval.json").write_text('{"config_general": {"model_config": {}}}')
     return folder
 
 

@@ -35,7 +35,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         f"parameters become {after:,} ({percent(1 - after / before)} % fewer)."
     ]
     if report["limit"]:
-        lines.append(f"{limited(report['limit'])}: these are not the figures of the whole suite.")
+        lines.append(f"{limited(report['limit'])}.")
     pruned = next((model for model in models.values() if model["kind"] == "pruned"), None)
     if pruned and pruned["recovery"]:
         recovered = interval(pruned["recovery"])
@@ -84,7 +84,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     )
     environment.filters |= {
         "percent": percent, "interval": interval, "points": points, "cell": cell,
-        "duration": duration, "made": made_how, "verdict": verdict,
+        "duration": duration, "made": made_how, "verdict": verdict, "won_lost": won_lost,
     }  # fmt: skip
     environment.globals |= {"counted": counted, "limited": limited, "ranking_cells": ranking_cells}
     return environment.get_template(TEMPLATE).render(report, without_width=without_width(report))
@@ -117,6 +117,11 @@ def points(difference: Estimate) -> str:
     # Rounded before it is printed, and without the sign that a rounded zero may keep.
     value, low, high = (round(100 * difference[key], 1) + 0.0 for key in ("value", "low", "high"))
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "\N{MINUS SIGN}")
+
+
+def won_lost(counts: Mapping[str, int]) -> str:
+    """`12 / 30`: documents won and lost."""
+    return f"{counts['won']:,} / {counts['lost']:,}"
 
 
 def cell(text: object) -> str:
