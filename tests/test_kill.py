@@ -63,7 +63,9 @@ def artifacts(runs: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(runs)): path.read_bytes()
         for path in files
-        if path.name not in told and not path.name.endswith(".lock") and not {"sources", "lighteval"} & set(path.parts)
+        if path.name not in told
+        and not path.name.endswith(".lock")
+        and not {"sources", "lighteval"} & set(path.parts)
     }
 
 
