@@ -121,6 +121,8 @@ def importance(
     drop: Annotated[
         int | None, typer.Option(min=1, help="How many blocks would go; by default 3 in 16.")
     ] = None,
+    exclude_first: Annotated[int, typer.Option(min=0, help="Blocks at the beginning that must stay.")] = 0,
+    exclude_last: Annotated[int, typer.Option(min=0, help="Blocks at the end that must stay.")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all figures to this new JSON file.")
     ] = None,
@@ -132,7 +134,9 @@ def importance(
     from factory.wording import counted
 
     with display.task("importance", as_json) as progress:
-        found = alone.importance(model, data, rows, metric, drop, out, progress)
+        found = alone.importance(
+            model, data, rows, metric, drop, (exclude_first, exclude_last), out, progress
+        )
     if as_json:
         print(json.dumps({"kind": "result", **found}))
         return
@@ -172,6 +176,8 @@ def prune(
     gone = "is" if len(facts["blocks"]) == 1 else "are"
     print(f"{facts['sentence']}, {gone} gone; {base:,} parameters become {pruned:,} ({pruned / base:.0%})")
     print(facts["proof"]["sentence"])
+    if facts["left_out"]:
+        print(f"left out of config.json: {', '.join(facts['left_out'])}, which transformers does without")
     print(f"the model is in {out} ({facts['bytes'] / 1e6:,.0f} MB)")
 
 

@@ -59,7 +59,7 @@ class Plan:
     """A recipe's steps, each behind those it reads.
 
     Attributes:
-        parameters: of `base` and `pruned`, where the base's weights are at hand.
+        parameters: of `base` and `pruned`, where the base's weights are at hand (see `Outside`).
     """
 
     recipe: Recipe

@@ -26,6 +26,8 @@ from factory.errors import FactoryError
 from factory.hashing import files_hash
 from factory.models.architectures import architecture_of
 from factory.models.checkpoint import CARRIED, INDEX, read_config, stored_tensors, weight_files
+from factory.models.load import tokenizer as load_tokenizer
+from factory.models.refused import refuse_code
 from factory.nearest import suggest
 
 SANDBOX = "sandbox/"
@@ -267,31 +269,38 @@ def _check_model(folder: Path, reference: str, where: str, prunable: bool) -> st
 def _check_model_folder(folder: Path, prunable: bool) -> None:
     config = read_config(folder)
     stored_tensors(folder)
-    _check_code(config, folder / "config.json")
-    tokenizer = folder / "tokenizer_config.json"
-    if tokenizer.is_file():
-        try:
-            _check_code(json.loads(tokenizer.read_text(encoding="utf-8")), tokenizer)
-        except ValueError:
-            raise FactoryError("tokenizer_config.json is not JSON", mend="Fetch the model again") from None
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         mend = "Save it beside the weights (tokenizer.save_pretrained)"
         raise FactoryError("the folder has no tokenizer", mend=mend)
     if prunable:
         architecture_of(config, folder)
+    else:
+        refuse_code(config, folder)
+    _check_tokenizer(folder / "tokenizer_config.json")
 
 
-def _check_code(config: Any, file: Path) -> None:
-    if isinstance(config, dict) and config.get("auto_map"):
-        mend = f"Name a model that transformers loads by itself, or remove auto_map from {file.name}"
-        raise FactoryError("the model wants code of its own to be run (trust_remote_code)", mend=mend)
+def _check_tokenizer(file: Path) -> None:
+    """Refuses a tokenizer that needs code of its own; transformers leaves `auto_map` aside where it can."""
+    try:
+        written = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError:
+        raise FactoryError("tokenizer_config.json is not JSON", mend="Fetch the model again") from None
+    if not isinstance(written, dict) or not written.get("auto_map"):
+        return
+    try:
+        load_tokenizer(file.parent)
+    except Exception as error:  # its loaders raise whatever comes
+        what = "the tokenizer wants code of its own to be run (auto_map in tokenizer_config.json)"
+        mend = "Name a model whose tokenizer transformers loads by itself, without trust_remote_code"
+        raise FactoryError(what, mend=mend) from error
 
 
 def _check_config(config: dict[str, Any], reference: str, where: str, prunable: bool) -> None:
     try:
-        _check_code(config, Path("config.json"))
         if prunable:
             architecture_of(config, Path(reference))
+        else:
+            refuse_code(config, Path(reference))
     except FactoryError as error:
         raise FactoryError(f"model '{reference}': {error.what}", where=where, mend=error.mend) from None
 

@@ -25,6 +25,7 @@ from lm_eval.models.huggingface import HFLM  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 from real import V1, hub_lookalike, needs_rows, rows  # noqa: E402
 from ruamel.yaml import YAML  # noqa: E402
+from tokenizers.processors import TemplateProcessing  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from factory import sandbox  # noqa: E402
@@ -78,7 +79,23 @@ def model(request: pytest.FixtureRequest) -> tuple[Any, Any]:
 def test_the_same_answers_and_scores(
     name: str, harness: Callable[[str], Any], model: tuple[Any, Any]
 ) -> None:
-    one, count = case(name), 3
+    compare(case(name), 3, harness, model)
+
+
+def test_a_mark_that_the_tokenizer_puts_first_stands_there_once(
+    harness: Callable[[str], Any], bpe_model: Path
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(bpe_model, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(bpe_model, bos_token="<|end|>")
+    first = TemplateProcessing(single="<|end|> $A", special_tokens=[("<|end|>", 0)])
+    tokenizer.backend_tokenizer.post_processor = first
+    assert tokenizer("a b")["input_ids"][0] == 0
+    for name in ("winogrande", "gsm8k"):
+        compare(case(name), 2, harness, (model, tokenizer))
+
+
+def compare(one: Case, count: int, harness: Callable[[str], Any], model: tuple[Any, Any]) -> None:
+    """Log-probabilities or texts, predictions, and scores of both, document by document."""
     theirs = harness(one.name)
     indices = prepare(theirs, one, count)
     if one.task.metric == "exact_match":  # see the drifts below
