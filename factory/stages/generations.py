@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from factory import selection
 from factory.engines import Generated, Request
@@ -22,7 +22,8 @@ PIECE = 5_000
 """Rows whose generations are in one file, and rows in one shard of the result."""
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """A row of the dataset with what was generated for it so far, by the number of the sample."""
 
     index: int

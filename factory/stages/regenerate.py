@@ -93,9 +93,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     def rows() -> Iterator[Row]:
         return journal.walk(iterate_rows(inputs["data"], settings.data))
 
-    done, total = generations.finished(
-        rows(), wanted
-    )  # reads it all: a broken row is told before hours of work
+    # Reads it all: a broken row is told before hours of work.
+    done, total = generations.finished(rows(), wanted)
     journal.tally()
     progress(done, total, "rows")
     engine: Engine | None = None
