@@ -130,7 +130,7 @@ def load(name: str, model: Path, batch_size: int | None = None, server: Server |
 
     Args:
         name: one of `NAMES`.
-        model: a stock Hugging Face folder with a chat template; `openai` takes the server's instead.
+        model: a stock Hugging Face folder with a chat template; of it `openai` reads no weights.
         batch_size: the most requests in work at once; None leaves it to the engine.
         server: of the engine `openai`.
 
@@ -153,5 +153,5 @@ def load(name: str, model: Path, batch_size: int | None = None, server: Server |
         if server is None:
             mend = "Add `server: {url: http://localhost:8000/v1, model: <its name there>}`"
             raise FactoryError("the engine 'openai' needs a server", where="regenerate", mend=mend)
-        return OpenAIEngine(server, batch_size)
+        return OpenAIEngine(server, model, batch_size)
     raise KeyError(name)

@@ -5,8 +5,9 @@ A bounded number of chats is at the server at once, and the next is sent as one 
 only fail again, or still fails then, is one line that says what to mend.
 
 The server renders the chat template and applies its own defaults to what a request does not say. It should
-serve the recipe's base. `transformers serve` ignores a temperature above 0 unless the model's generation
-config samples, so there every sample is the greedy one (seen with 5.23).
+serve the recipe's base, whose folder tells how long prompts are and how much room they leave: some servers
+write on past a model's last position without a word. `transformers serve` ignores a temperature above 0 unless
+the model's generation config samples, so there every sample is the greedy one (seen with 5.23).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import re
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -24,6 +27,7 @@ import tenacity
 from pydantic import BaseModel, Field, ValidationError
 
 from factory.engines import Answered, Generated, Request, Sampling, Server
+from factory.engines.chats import Chats
 from factory.errors import FactoryError
 
 CONCURRENCY = 32
@@ -81,17 +85,22 @@ class _Passing(Exception):  # noqa: N818 - not an error yet
 class OpenAIEngine:
     """An `Engine` over HTTP."""
 
-    def __init__(self, server: Server, batch_size: int | None = None, pause: float = 1.0) -> None:
+    def __init__(
+        self, server: Server, folder: Path, batch_size: int | None = None, pause: float = 1.0
+    ) -> None:
         """Asks the server whether it is there.
 
         Args:
             server: where it is.
+            folder: the model it serves, of which tokenizer and configs are read.
             batch_size: the most chats at the server at once.
             pause: seconds before a chat is sent a second time; doubled each time.
 
         Raises:
-            FactoryError: it cannot be reached, or the key is not set or is refused.
+            FactoryError: it cannot be reached, the key is not set or is refused, or the folder has no chat
+                template or stop token.
         """
+        self.chats = Chats(folder)
         self.server, self.concurrency, self.pause = server, batch_size or CONCURRENCY, pause
         headers = {}
         self._key = os.environ.get(server.api_key_env, "") if server.api_key_env else ""
@@ -127,7 +136,7 @@ class OpenAIEngine:
             return []
 
     def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Generated]:
-        """See `factory.engines.Engine`.
+        """See `factory.engines.Engine`. A prompt that leaves no room gives "" and finish "length".
 
         Raises:
             FactoryError: a chat got no answer, with what to mend.
@@ -138,8 +147,13 @@ class OpenAIEngine:
         try:
             working: set[Future[Generated]] = set()
             while True:
-                free = self.concurrency - len(working)
-                working |= {pool.submit(self._one, one, sampling) for one in islice(source, free)}
+                for request in islice(source, self.concurrency - len(working)):
+                    length = len(prompt := self.chats.prompt(request.messages))
+                    if (room := self.chats.room(prompt, sampling.max_new_tokens)) > 0:
+                        one = replace(sampling, max_new_tokens=room)
+                        working.add(pool.submit(self._one, request, one))
+                    else:
+                        yield Generated(request.id, "", "length", length, 0)
                 if not working:
                     return
                 done, working = wait(working, return_when=FIRST_COMPLETED)

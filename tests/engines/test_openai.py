@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from servers import running, serve_faults
 
+from factory import sandbox
 from factory.engines import Answered, Generated, Request, Sampling, Server, load
 from factory.engines.openai import ATTEMPTS, OpenAIEngine
 from factory.errors import FactoryError
@@ -30,7 +31,8 @@ def requests(count: int) -> list[Request]:
 
 def engine(url: str, how: str, **more: Any) -> OpenAIEngine:
     batch = more.pop("batch_size", 4)
-    return OpenAIEngine(Server(f"{url}/{how}/v1", **{"model": "the-base", **more}), batch, pause=0.01)
+    server = Server(f"{url}/{how}/v1", **{"model": "the-base", **more})
+    return OpenAIEngine(server, sandbox.model_folder(), batch, pause=0.01)
 
 
 def generate(url: str, how: str, count: int = 6, **more: Any) -> dict[int, Generated]:
@@ -90,6 +92,15 @@ def test_a_prompt_that_is_too_long_is_a_failure_of_its_row_only(faults: str) -> 
     assert {result.id: result.finish for result in results} == {0: "length", 1: "stop", 2: "stop"}
 
 
+def test_a_prompt_that_fills_the_model_is_not_sent(faults: str) -> None:
+    served = engine(faults, "full")
+    long = Request(0, ({"role": "user", "content": "well " * 3000},))
+    [result] = served.generate([long], Sampling(7))
+    assert (result.text, result.finish, result.new_tokens) == ("", "length", 0)
+    assert result.prompt_tokens > 1000
+    assert counted(faults, "full")["seen"] == 0
+
+
 def test_an_answer_that_was_held_back_is_not_whole(faults: str) -> None:
     assert {result.finish for result in generate(faults, "filtered").values()} == {"length"}
 
@@ -138,7 +149,7 @@ def test_a_server_that_is_not_there_is_told_at_once() -> None:
         port = probe.getsockname()[1]
     server = Server(f"http://127.0.0.1:{port}/v1", "the-base")
     with pytest.raises(FactoryError, match=r"cannot be reached .*refused.*Start it"):
-        load("openai", Path(), 4, server)
+        load("openai", sandbox.model_folder(), 4, server)
 
 
 def test_the_key_comes_from_the_environment_and_is_never_repeated(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from servers import running, serve_model
@@ -44,4 +43,4 @@ def test_a_served_model_writes_what_it_writes_here(url: str, tokens: int) -> Non
 
 def test_another_model_s_name_is_refused_in_one_line(url: str) -> None:
     with pytest.raises(FactoryError, match=r"does not serve 'wrong' there \(400: Server is pinned"):
-        generate(load("openai", Path(), 2, Server(url, "wrong")), 6)
+        generate(load("openai", sandbox.model_folder(), 2, Server(url, "wrong")), 6)
