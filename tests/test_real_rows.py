@@ -35,15 +35,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(base: Path, *options: str) -> Path:
     """The recipe's run folder, after a run into `base`'s folder."""
     recipe = ROOT / "tests" / "recipes" / "real_rows.yaml"
-    command = [
-        sys.executable,
-        "-m",
-        "factory.cli",
-        "run",
-        str(recipe),
-        "--runs-dir",
-        str(base.parent / "runs"),
-    ]
+    runs = base.parent / "runs"
+    command = [sys.executable, "-m", "factory.cli", "run", str(recipe), "--runs-dir", str(runs)]
     finished = subprocess.run(
         [*command, "--set", f"base.model={base}", *options], cwd=ROOT, capture_output=True, text=True
     )

@@ -6,8 +6,8 @@ only fail again, or still fails then, is one line that says what to mend.
 
 The server renders the chat template and applies its own defaults to what a request does not say. It should
 serve the recipe's base, whose folder tells how long prompts are and how much room they leave: some servers
-write on past a model's last position without a word. `transformers serve` ignores a temperature above 0 unless
-the model's generation config samples, so there every sample is the greedy one (seen with 5.23).
+write on past a model's last position without a word. `transformers serve` ignores a temperature above 0
+unless the model's generation config samples, so there every sample is the greedy one (seen with 5.23).
 """
 
 from __future__ import annotations
