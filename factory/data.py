@@ -1,7 +1,7 @@
 """Rows of text for the stages: which columns mean what, loaded as plain instruction-response rows.
 
 `importance` reads texts (`TextSpec`), `regenerate` and `train` read rows (`DataSpec`).
-`recipe.py` checks what can be seen of them before a run, through the same functions.
+`recipe_parts.py` checks what can be seen of them before a run, through the same functions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROW_COLUMNS = ("instruction", "context", "response", "answer")
 
 def _known_prompt(kind: str) -> str:
     if kind not in prompts.KINDS:
-        # The text in braces is filled in from the context; recipe.py prints `mend` behind it.
+        # The text in braces is filled in from the context; recipe_errors.py prints `mend` behind it.
         context = {"kind": kind, "mend": suggest(kind, prompts.KINDS)}
         raise PydanticCustomError("unknown_name", "there is no prompt '{kind}'", context)
     return kind

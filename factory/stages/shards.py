@@ -54,7 +54,7 @@ def write(out: Path, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def facts(out: Path) -> dict[str, Any]:
-    """Rows, rows that kept the regenerated response, reasons, and examples, from the shards."""
+    """Rows, those that kept the regenerated response, reasons, outcomes and examples, from the shards."""
     reasons: Counter[str] = Counter()
     outcomes: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -65,13 +65,16 @@ def facts(out: Path) -> dict[str, Any]:
         shown = examples.setdefault(outcome, [])
         if len(shown) < EXAMPLES[row["kept"]]:
             shown.append(row)
-    kept = sum(count for (which, _), count in outcomes.items() if which == "regenerated")
+    regenerated = sum(count for (which, _), count in outcomes.items() if which == "regenerated")
     # What was kept first, then what was not, the most frequent reason first.
     order = sorted(examples, key=lambda outcome: (outcome[0] != "regenerated", -outcomes[outcome], outcome))
     return {
         "rows": outcomes.total(),
-        "kept_regenerated": kept,
+        "kept_regenerated": regenerated,
         "reasons": dict(reasons.most_common()),
+        "outcomes": [
+            {"kept": kept, "reason": reason, "rows": outcomes[kept, reason]} for kept, reason in order
+        ],
         "examples": [row for outcome in order for row in examples[outcome]],
     }
 

@@ -5,7 +5,7 @@
 
 A random Llama and prompts of mixed length; rows end at different times, as real answers do, because several
 hundred tokens of the random model's vocabulary end a turn. Both decode greedily, in the same dtype, and write
-the very same tokens (checked, in float32). The plain loop is `model.generate` on padded batches as the rows come.
+rows of the same lengths (checked). The plain loop is `model.generate` on padded batches as the rows come.
 On a GPU the share of the bound is printed that memory bandwidth sets: every decoding step has to read the
 weights and the rows' keys and values once.
 """
@@ -29,10 +29,15 @@ from factory.engines.transformers import TransformersEngine
 SIZES: dict[str, dict[str, int]] = {
     "38m": {"hidden_size": 512, "intermediate_size": 1920, "num_hidden_layers": 8, "num_attention_heads": 8,
             "num_key_value_heads": 4, "vocab_size": 16_384},
-    "8b": {"hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32, "num_attention_heads": 32,
-           "num_key_value_heads": 8, "vocab_size": 128_256},
+    "8b": {"hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32,
+           "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256},
 }  # fmt: skip
-BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12, "A100": 2.04e12, "L40S": 0.864e12}  # bytes a second, data sheets
+BANDWIDTH = {
+    "H100": 3.35e12,
+    "H200": 4.8e12,
+    "A100": 2.04e12,
+    "L40S": 0.864e12,
+}  # bytes a second, data sheets
 
 
 def folder_of(size: str, stops: int, where: Path) -> Path:
@@ -60,7 +65,7 @@ def folder_of(size: str, stops: int, where: Path) -> Path:
 
 
 def prompts(count: int, vocabulary: int, stops: int) -> list[Request]:
-    """Log-normal lengths around 90 tokens, like word problems with a reference, some several times as long."""
+    """Log-normal lengths around 90 tokens, as word problems have with a reference, some far longer."""
     draw = random.Random(0)
     requests = []
     for i in range(count):
@@ -70,7 +75,9 @@ def prompts(count: int, vocabulary: int, stops: int) -> list[Request]:
     return requests
 
 
-def plain(model: Any, engine: TransformersEngine, requests: list[Request], batch: int, tokens: int) -> dict[int, int]:
+def plain(
+    model: Any, engine: TransformersEngine, requests: list[Request], batch: int, tokens: int
+) -> dict[int, int]:
     """The plain loop; new tokens by request, those behind a stop token not counted."""
     found = {}
     stops = engine.chats.stops
@@ -89,8 +96,10 @@ def plain(model: Any, engine: TransformersEngine, requests: list[Request], batch
     return found
 
 
-def bound(model: Any, requests: list[Request], lengths: dict[int, int], engine: Any, batch: int) -> float | None:
-    """Tokens a second if all time went into reading weights and caches once a step; None on unknown devices."""
+def bound(
+    model: Any, requests: list[Request], lengths: dict[int, int], engine: Any, batch: int
+) -> float | None:
+    """Tokens a second if a step only read weights and caches once; None on unknown devices."""
     name = torch.cuda.get_device_name()
     speed = next((value for key, value in BANDWIDTH.items() if key in name), None)
     if speed is None:
@@ -143,7 +152,10 @@ def main() -> None:
                     print(f"{name}: {same} of {len(results)} rows as long as in the plain loop")
                 speeds.setdefault(name, []).append(total / (time.perf_counter() - began))
         count = sum(p.numel() for p in model.parameters())
-        print(f"\n{count / 1e6:.1f} M parameters, {len(requests)} prompts, {sum(lengths.values()):,} new tokens,")
+        print(
+            f"\n{count / 1e6:.1f} M parameters, {len(requests)} prompts, "
+            f"{sum(lengths.values()):,} new tokens,"
+        )
         mean, most = statistics.mean(lengths.values()), max(lengths.values())
         print(f"a row has {mean:.0f} in the mean, {most} at most; {torch.get_num_threads()} threads\n")
         print("| | new tokens a second, rounds | against the plain loop |\n|---|---|---:|")
@@ -153,7 +165,11 @@ def main() -> None:
         if options.device == "cuda":
             limit = bound(model, requests, lengths, engine, options.batch)
             reached = statistics.mean(speeds[f"ours, {options.batch}"])
-            print(f"\nmemory-bandwidth bound: {limit:.0f} tokens/s, reached {reached / limit:.1%}" if limit else "")
+            print(
+                f"\nmemory-bandwidth bound: {limit:.0f} tokens/s, reached {reached / limit:.1%}"
+                if limit
+                else ""
+            )
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/stream.py --rows 10000 40000 160000
     OMP_NUM_THREADS=1 python tests/benchmarks/stream.py --rows 100000 1000000 --written
 
-Each number of rows runs in a process of its own: a dataset of synthetic rows (JSONL), a real model of one block
-that writes one token a row, and the whole stage: reading, rendering, generating, choosing, writing shards.
-With `--written` the generations are put on disk first, through the stage's own journal, and what is measured is
-the rest of the stage: reading, resuming, choosing, writing.
+Each number of rows runs in a process of its own: a dataset of synthetic rows (JSONL), a real model of one
+block that writes one token a row, and the whole stage: reading, rendering, generating, choosing, writing
+shards. With `--written` the generations are put on disk first, through the stage's own journal, and what is
+measured is the rest of the stage: reading, resuming, choosing, writing.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def main() -> None:
     if options.one:
         measure(options.one, options.rows[0], options.written)
         return
-    print("| rows | seconds | shards | peak memory | peak at each eighth of generation |\n|---:|---:|---:|---:|---|")
+    print(
+        "| rows | seconds | shards | peak memory | at each eighth of generation |\n|---:|---:|---:|---:|---|"
+    )
     for rows in options.rows:
         with tempfile.TemporaryDirectory() as name:
             place = Path(name)
@@ -84,8 +86,8 @@ def main() -> None:
         found = json.loads(ran.stdout.splitlines()[-1])
         steps = ", ".join(f"{peak / 1e6:.0f}" for _, peak in found["peaks"][1:])
         print(
-            f"| {found['rows']:,} | {found['seconds']:.0f} | {found['shards']} | {found['peak'] / 1e6:.0f} MB "
-            f"| {steps or '-'} |",
+            f"| {found['rows']:,} | {found['seconds']:.0f} | {found['shards']} | {found['peak'] / 1e6:.0f} MB"
+            f" | {steps or '-'} |",
             flush=True,
         )
 
