@@ -18,7 +18,7 @@ from factory.stages import Frozen
 from factory.store import Lock, Store, point, writable_folder, write_atomically
 
 RUN = "run.json"
-_REPORT = ("report.md", "report.json", "importance.png", "recovery.png", "lighteval")
+_REPORT = ("report.md", "examples.md", "report.json", "importance.png", "recovery.png", "lighteval")
 LINKS: dict[str, tuple[tuple[str, str], ...]] = {
     # stage: (link in the run's folder, path in the artifact); {} is the last part of the step's name
     "importance": (("importance.json", "importance.json"),),

@@ -31,20 +31,30 @@ USED = {
     "learning_rate": 2e-4, "schedule": "cosine", "rank": 8, "alpha": 16, "batch": 4, "packing": False,
     "max_length": 1024,
 }  # fmt: skip
+OUTCOMES = [
+    {"kept": "regenerated" if reason == "ok" else "original", "reason": reason, "rows": rows}
+    for reason, rows in REASONS.items()
+]
 EXAMPLES = [
     {
         "instruction": "2 | 3?\nSay.",
         "context": "A. two\nB. three",
         "original": "It is *5*.",
         "regenerated": "<5> #### 5",
+        "kept": "regenerated",
         "reason": "ok",
+        "likelihood_original": -2.25,
+        "likelihood_regenerated": -0.5,
     },
     {
         "instruction": "Why?",
         "context": "",
         "original": "Because.",
         "regenerated": "y" * 900,
+        "kept": "original",
         "reason": "answer differs",
+        "likelihood_original": None,
+        "likelihood_regenerated": None,
     },
 ]
 
@@ -135,8 +145,16 @@ def artifacts(root: Path) -> dict[str, Path]:
         "parameters": {"base": 1_310_000, "pruned": 1_010_000},
     }  # fmt: skip
     inputs["prune"] = record(root / "prune", "prune", pruned, drop=3)
-    kept = {"rows": 100, "kept_regenerated": 90, "reasons": REASONS, "examples": EXAMPLES}
-    options = {"sees": "reference", "temperature": 0.0, "data": {"check": "final_number"}, "seed": 0}
+    kept = {
+        "rows": 100, "kept_regenerated": 90, "reasons": REASONS, "examples": EXAMPLES, "outcomes": OUTCOMES,
+    }  # fmt: skip
+    options = {
+        "sees": "reference",
+        "temperature": 0.0,
+        "data": {"prompt": "math", "check": "final_number"},
+        "select": "verify",
+        "seed": 0,
+    }
     for name in ("math", "text"):
         facts = {**kept, "new_tokens": 4000, "tokens_per_second": 900.0}
         inputs[f"regenerate.{name}"] = record(root / "r" / name, f"regenerate/{name}", facts, **options)

@@ -1,4 +1,4 @@
-"""Words of the report: the sentences that sum a run up, and report.md from report.json's content.
+"""Words of the report: the sentences that sum a run up, report.md and examples.md from report.json.
 
 Under report.py, beside pictures.py. A sentence claims no more than its interval does. Every figure is in
 percent here, and in fractions in report.json.
@@ -13,7 +13,7 @@ from typing import Any
 from factory.metrics.choice import ranking_cells
 from factory.wording import counted, duration, has_no_width, limited, rule_of_three
 
-TEMPLATE = "report.md.jinja"
+TEMPLATE, EXAMPLES = "report.md.jinja", "examples.md.jinja"
 LONGEST_TEXT = 600  # characters of an example that are shown
 
 Estimate = Mapping[str, float]
@@ -72,6 +72,19 @@ def markdown(report: Mapping[str, Any]) -> str:
     Args:
         report: report.json's content.
     """
+    return str(_page(TEMPLATE).render(report, without_width=without_width(report)))
+
+
+def examples(report: Mapping[str, Any]) -> str:
+    """examples.md: original and regenerated responses side by side, some of each outcome.
+
+    Args:
+        report: report.json's content.
+    """
+    return str(_page(EXAMPLES).render(report, longest=LONGEST_TEXT))
+
+
+def _page(template: str) -> Any:
     import jinja2
 
     environment = jinja2.Environment(
@@ -87,7 +100,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "duration": duration, "made": made_how, "verdict": verdict, "won_lost": won_lost,
     }  # fmt: skip
     environment.globals |= {"counted": counted, "limited": limited, "ranking_cells": ranking_cells}
-    return environment.get_template(TEMPLATE).render(report, without_width=without_width(report))
+    return environment.get_template(template)
 
 
 def without_width(report: Mapping[str, Any]) -> list[str]:

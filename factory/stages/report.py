@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from factory.paired import Paired
     from factory.tasks.bootstrap import Estimate
 
-VERSION = 4
+VERSION = 5
 LIBRARIES = ("jinja2", "matplotlib", "numpy")
 Kind = Literal["base", "pruned", "trained", "merged"]
 
@@ -72,7 +72,7 @@ class Settings(Frozen):
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
-    """Writes report.md, report.json, importance.png, recovery.png and every model's lighteval results.
+    """Writes report.md, examples.md, report.json, two pictures and every model's lighteval results.
 
     Args:
         settings: see `Settings`.
@@ -99,6 +99,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
     (out / "report.md").write_text(pages.markdown(report), encoding="utf-8")
+    (out / "examples.md").write_text(pages.examples(report), encoding="utf-8")
     for row in settings.models:
         role = f"evaluate.{row.name}"
         started = datetime.fromisoformat(records[role]["started"])
