@@ -264,7 +264,11 @@ def _sizes(plan: Plan) -> str:
     if not plan.parameters:
         return ""
     base, pruned = plan.parameters["base"], plan.parameters["pruned"]
-    return f"; {base:,} parameters become {pruned:,} ({pruned / base:.0%})"
+    most = plan.parameters.get("pruned_at_most", pruned)
+    left, share = f"{pruned:,}", f"{pruned / base:.0%}"
+    if most > pruned:  # the blocks are not of one size, and which go is not known yet
+        left, share = f"{left} to {most:,}", f"{share} to {most / base:.0%}"
+    return f"; {base:,} parameters become {left} ({share})"
 
 
 def _some(names: Sequence[str]) -> str:

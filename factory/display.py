@@ -24,7 +24,7 @@ from rich.text import Text
 from factory.run import Event, Events
 from factory.stages import Progress
 from factory.sweep_table import render as render_sweep
-from factory.table import render
+from factory.table import render, won_lost
 from factory.wording import duration
 
 WIDE = 120  # columns assumed where no terminal tells its width
@@ -147,12 +147,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
 
 
 def score_table(report: Path) -> None:
-    """Print the scores in a run's or a sweep's report.json, in percent, with their 95 % intervals."""
+    """Print the scores of a run's or a sweep's report.json, in percent; of a run also won and lost."""
     content = json.loads(report.read_text())
     if "points" in content:
         _print(render_sweep(content, _console().width))
         return
     _print(render(content, _console().width))
+    if all("won" in model.get("minus_base", {}).get("average", {}) for model in content["models"]):
+        # Reports of earlier versions do not tell. A title of the table's own would fold to its width.
+        print("\nDocuments won / lost against the base; on all others both score the same")
+        _print(won_lost(content))
 
 
 def _console() -> Console:

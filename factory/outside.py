@@ -43,6 +43,8 @@ class Outside:
         benchmarks: the datasets of those tasks.
         foreign: models that merges take from outside, by reference.
         parameters: numbers of parameters of `base` and `pruned`; empty where the weights are not at hand.
+            Where blocks differ in size and are yet to be chosen, `pruned` is the least that can be left and
+            `pruned_at_most` the most.
     """
 
     base: Source
@@ -62,7 +64,7 @@ def gather(recipe: Recipe) -> Outside:
     Raises:
         FactoryError: the first thing that cannot be used, with its line in the recipe.
     """
-    shots = shots_of(recipe)  # names first: they cost nothing to check
+    shots = shots_of(recipe.evaluate, recipe.where)  # names first: they cost nothing to check
     where = recipe.where("base", "model")
     base = resolve_model(recipe.base.model, recipe.base.revision, where, recipe.folder)
     if base.path is not None and not has_chat_template(base.path):
@@ -86,9 +88,9 @@ def gather(recipe: Recipe) -> Outside:
         datasets={name: _dataset(recipe, name, specs[name]) for name in recipe.datasets},
         specs=specs,
         shots=shots,
-        benchmarks=find_benchmarks(recipe, shots),
+        benchmarks=find_benchmarks(recipe.evaluate, shots, recipe.folder, recipe.where),
         foreign=_foreign(recipe, {**config, row.count: blocks - recipe.prune.count}),
-        parameters=_parameters(tensors, config, row, recipe.prune.drop),
+        parameters=_parameters(recipe, tensors, config, row, blocks),
     )
 
 
@@ -132,8 +134,9 @@ def _check_new_tokens(recipe: Recipe, config: Mapping[str, Any]) -> None:
 
 
 def _parameters(
-    tensors: Sequence[StoredTensor], config: Mapping[str, Any], row: Architecture, drop: int | tuple[int, ...]
+    recipe: Recipe, tensors: Sequence[StoredTensor], config: Mapping[str, Any], row: Architecture, blocks: int
 ) -> dict[str, int]:
+    """Numbers of parameters before and after; see `Outside`."""
     if not tensors:
         return {}
     counts: dict[int | None, int] = {}
@@ -141,10 +144,15 @@ def _parameters(
         if row.is_parameter(tensor.name, config):
             block = row.block_of(tensor.name)
             counts[block] = counts.get(block, 0) + tensor.count
-    total = sum(counts.values())
+    total, each = sum(counts.values()), [counts.get(block, 0) for block in range(blocks)]
+    whole = counts.get(None, 0) + sum(each)  # without what is stored behind the last block, which goes
+    drop, kept = recipe.prune.drop, recipe.prune.exclude
     if not isinstance(drop, int):
-        return {"base": total, "pruned": total - sum(counts.get(block, 0) for block in drop)}
-    return {"base": total, "pruned": total - drop * counts.get(0, 0)}  # all blocks are alike
+        return {"base": total, "pruned": whole - sum(each[block] for block in drop)}
+    # Which blocks go is chosen later; of most models they are alike, of some (experts) they are not.
+    ordered = sorted(each[kept.first : blocks - kept.last])
+    least, most = whole - sum(ordered[-drop:]), whole - sum(ordered[:drop])
+    return {"base": total, "pruned": least} | ({"pruned_at_most": most} if most > least else {})
 
 
 def _spec(name: str, dataset: Dataset) -> DataSpec:

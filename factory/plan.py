@@ -22,7 +22,7 @@ from factory.recipe import Recipe
 from factory.recipe_parts import MergedVariant
 from factory.seeds import stream
 from factory.sources import Source
-from factory.stages import Frozen, load
+from factory.stages import Frozen, evaluate, load
 
 __all__ = ["Plan", "Ref", "Source", "Step", "make_plan"]
 
@@ -66,7 +66,7 @@ class Plan:
     """A recipe's steps, each behind those it reads.
 
     Attributes:
-        parameters: of `base` and `pruned`, where the base's weights are at hand; not of a sweep.
+        parameters: of `base` and `pruned`, where weights are at hand (see `Outside`); not of a sweep.
         points: of a sweep, what it consists of; its steps are theirs, each once, and its own report.
     """
 
@@ -249,15 +249,7 @@ class _Planner:
 
     def _evaluate(self) -> None:
         written, outside = self.recipe.evaluate, self.outside
-        settings = {
-            "suite": written.suite,
-            "tasks": tuple(outside.shots),
-            "limit": written.limit,
-            "shots": outside.shots,
-            # Only the bootstrap draws; the same draws for every recipe let them share the base's scores.
-            "seed": 0,
-            "batch_size": written.batch_size,
-        }
+        settings = evaluate.chosen(written.suite, outside.shots, written.limit, batch_size=written.batch_size)
         benchmarks = {f"data.{task}": source for task, source in outside.benchmarks.items()}
         for name in ("base", "pruned", *self.recipe.variants):
             self._add(f"evaluate/{name}", settings, {"model": self._model(name), **benchmarks})

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from written import BLOCKS, RECIPE, ROWS, SCIENCE, jsonl, model, project
 
+from factory.cli import call
 from factory.errors import FactoryError
 from factory.plan import Plan, make_plan
 from factory.recipe import load_recipe
@@ -185,3 +188,29 @@ def test_a_drop_that_cannot_be_is_refused(recipe: Path, case: str) -> None:
     overrides, said = BAD_DROPS[case]
     message = refusal(recipe, *overrides)
     assert said in message and "\n" not in message
+
+
+def test_blocks_of_unlike_sizes_give_a_range_until_they_are_chosen(tmp_path: Path) -> None:
+    """As in DeepSeek-V3, whose first blocks have no experts: the first block's size is not every block's."""
+    path = project(tmp_path)
+    weights = tmp_path / "base" / "model.safetensors"
+    tensors = load_file(weights) | {"model.layers.0.mlp.up_proj.weight": np.ones((4, 8), np.float32)}
+    save_file(tensors, weights, {"format": "pt"})
+    large, small, rest = 16 * 8, 4 * 8, 11 * 8
+    base = rest + small + (BLOCKS - 1) * large
+    assert plan(path).parameters == {
+        "base": base, "pruned": base - 2 * large, "pruned_at_most": base - small - large,
+    }  # fmt: skip
+    chosen = plan(path, "prune.drop=[0,2]").parameters
+    assert chosen == {"base": base, "pruned": base - small - large}
+    protected = plan(path, "prune.exclude.first=1").parameters
+    assert protected == {"base": base, "pruned": base - 2 * large}
+
+
+def test_the_range_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = project(tmp_path)
+    weights = tmp_path / "base" / "model.safetensors"
+    tensors = load_file(weights) | {"model.layers.0.mlp.up_proj.weight": np.ones((4, 8), np.float32)}
+    save_file(tensors, weights, {"format": "pt"})
+    assert call(["plan", str(path)]) == 0
+    assert "504 parameters become 248 to 344 (49% to 68%)" in capsys.readouterr().out

@@ -35,7 +35,7 @@ def remove_in_memory(model: Any, kept: Sequence[int]) -> None:
             self.index = index
             # Some models ask the block itself for its kind before they call it.
             for name, value in vars(original).items():
-                if not name.startswith("_") and name not in vars(self):
+                if not name.startswith("_") and name != "forward" and name not in vars(self):
                     setattr(self, name, value)
 
         def forward(self, *args: Any, **kwargs: Any) -> Any:
