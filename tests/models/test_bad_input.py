@@ -164,8 +164,9 @@ def test_a_hybrid_model_without_full_attention_is_one_line_too(
 ) -> None:
     base = random_model(tmp_path / "base", "gemma3_text")
     assert call(["prune", str(base), "--drop", "1,4,7", str(tmp_path / "out")]) == 2
-    assert "no block with full attention would be left (of this model they are 1, 4, 7)" in (
-        capsys.readouterr().err.splitlines()[-1]
+    assert (
+        "no block with full attention would be left (of this model they are 1, 4, 7)"
+        in (capsys.readouterr().err.splitlines()[-1])
     )
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
