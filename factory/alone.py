@@ -1,4 +1,4 @@
-"""Stages on a folder, without a recipe and without a store. Between cli.py and the stages."""
+"""Stages on a folder, without a recipe and without a store. Between model_commands.py and the stages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def prune(model: Path, drop: str, out: Path, proof: bool, progress: Progress) ->
     """
     from factory.stages import prune as stage
 
-    gone, base = blocks.parse(drop), _model_folder(model)
+    gone, base = blocks.parse(drop), model_folder(model)
     began, started = time.perf_counter(), datetime.now(UTC)
     with new_folder(out) as beside:
         dropped, proved = stage.cut(base, beside / "model", gone, proof, progress)
@@ -53,6 +53,7 @@ def prune(model: Path, drop: str, out: Path, proof: bool, progress: Progress) ->
             "sentence": blocks.in_words(gone, len(dropped.blocks) + len(dropped.kept)),
             "parameters": {"base": dropped.base_parameters, "pruned": dropped.pruned_parameters},
             "bytes": dropped.written,
+            "left_out": list(dropped.left_out),
             "proof": {**proved.facts(), "sentence": proved.sentence()},
         }
         record = {
@@ -74,6 +75,7 @@ def importance(
     rows: int,
     metric: metrics.Name,
     drop: int | None,
+    exclude: tuple[int, int],
     out: Path | None,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -84,7 +86,8 @@ def importance(
         data: a dataset folder or `sandbox/<name>`; None stands for sandbox/corpus, for sandbox/base only.
         rows: texts read at most.
         metric: one of `factory.metrics.METRICS`.
-        drop: how many blocks would go; by default 3 of 16, the paper's 6 of 32.
+        drop: how many blocks would go; by default 3 of 16, the paper's 6 of 32, or all that may.
+        exclude: blocks at the beginning and at the end that stay.
         out: a file that is to hold importance.json.
         progress: told the texts done.
 
@@ -100,7 +103,7 @@ def importance(
     from factory.models.architectures import architecture_of, block_count
     from factory.stages import importance as stage
 
-    base = _model_folder(model)
+    base = model_folder(model)
     if data is None and base != _sandbox_base():
         mend = "Name a dataset folder with --data, or sandbox/corpus"
         raise FactoryError("importance is measured over texts, and none are named", mend=mend)
@@ -110,15 +113,19 @@ def importance(
     config = read_config(base)
     row = architecture_of(config, base, [tensor.name for tensor in stored_tensors(base)])
     blocks = block_count(config, row, base)
-    drop = max(1, blocks * 3 // 16) if drop is None else drop
-    if not 1 <= drop < blocks:
-        what = f"{drop} of {blocks} blocks cannot be removed"
+    room = min(blocks - sum(exclude), blocks - 1)
+    drop = max(1, min(blocks * 3 // 16, room)) if drop is None else drop
+    if not 1 <= drop <= room:
+        kept = f", of which {exclude[0]} at the beginning and {exclude[1]} at the end stay," * any(exclude)
+        fewer = "Exclude fewer" if any(exclude) else None
         raise FactoryError(
-            what, where=str(model), mend=f"Say --drop 1 to {blocks - 1}" if blocks > 1 else None
+            f"{drop} of {blocks} blocks{kept} cannot be removed",
+            where=str(model),
+            mend=f"Say --drop 1 to {room}" if room > 0 else fewer,
         )
     spec = TextSpec(name="calibration", rows=rows)
     rounds = drop if metrics.METRICS[metric].shape == "order" else None
-    chosen = stage.Settings(data=spec, max_tokens=1024, metric=metric, rounds=rounds)
+    chosen = stage.Settings(data=spec, max_tokens=1024, metric=metric, rounds=rounds, exclude=exclude)
     source = resolve_dataset(
         data or "sandbox/corpus", None, "--data", Path.cwd(), Wanted(None, (spec.split,))
     )
@@ -129,13 +136,13 @@ def importance(
         table, seconds = stage.score(chosen, {"base": base, "calibration": folder}, progress)
     if out is not None:
         write_atomically(out, json.dumps(table, indent=1) + "\n")
-    best = choice.choose(table, drop)
+    best = choice.choose(table, drop, exclude)
     return {
         **table,
         "drop": list(best.blocks),
         "score": best.score,
-        "sentence": choice.sentence(table, best),
-        "ranking": choice.ranking(table, drop, removed=best.blocks),
+        "sentence": choice.sentence(table, best, exclude),
+        "ranking": choice.ranking(table, drop, exclude, best.blocks),
         "tokens_per_second": round(table["tokens"] / seconds, 1),
     }
 
@@ -146,12 +153,21 @@ def _sandbox_base() -> Path:
     return sandbox.model_folder()
 
 
-def _model_folder(model: Path) -> Path:
+def model_folder(model: Path) -> Path:
+    """The folder of a model that a person named.
+
+    Args:
+        model: a stock model folder, or `sandbox/base`.
+
+    Raises:
+        FactoryError: there is no such folder, or it is a file.
+    """
     if model == Path("sandbox/base") and not model.is_dir():
         return _sandbox_base()
     if not model.is_dir():
+        what = "this is a file, not a model folder" if model.exists() else "there is no such folder"
         mend = "Name a folder with config.json and safetensors; `hf download ID --local-dir FOLDER` makes one"
-        raise FactoryError("there is no such folder", where=str(model), mend=mend)
+        raise FactoryError(what, where=str(model), mend=mend)
     return model
 
 

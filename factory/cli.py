@@ -1,5 +1,7 @@
 """The commands, thin: they read arguments, call the room that does the work, and print.
 
+Here are those on recipes and runs; model_commands.py and sandbox_commands.py hold the others.
+
 The last thing in the pipeline and the first a person meets. Nothing heavier than Typer is imported before
 a command runs, so that `factory --help` is instant. Results go to stdout, progress and errors to stderr.
 Exit codes: 0 done; 1 a step failed; 2 a mistake a person can mend; 130 interrupted.
@@ -12,12 +14,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from factory import __version__
+from factory import __version__, model_commands, sandbox_commands
 from factory.errors import FactoryError
+from factory.options import RUNS, AsJson, Overrides, RecipeFile, RunName, RunsDir
 
 if TYPE_CHECKING:
     from factory.plan import Plan, Step
@@ -31,24 +34,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-sandbox = typer.Typer(
-    help="The embedded base model that makes everything work offline.", invoke_without_command=True
-)
-app.add_typer(sandbox, name="sandbox")
-
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A recipe's name, or its folder under runs.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the recipe: prune.drop=3. Repeatable."),
-]
-RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs and the store of artifacts live.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, or sandbox/base.")]
-OtherFolder = Annotated[
-    Path | None, typer.Argument(metavar="OTHER", help="A model to compare with: MODEL after pruning, say.")
-]
-RUNS = Path("runs")
 
 
 def main() -> None:
@@ -226,188 +211,6 @@ def show(run: RunName, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> Non
             print(path)
 
 
-@app.command()
-def sizes(
-    model: ModelFolder,
-    other: OtherFolder = None,
-    drop: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BLOCKS", help="Compare with MODEL without these blocks: 22:28, or 4,7,9; from 0."
-        ),
-    ] = None,
-    context: Annotated[
-        int | None, typer.Option(min=1, help="Tokens, for cache and attention; by default 4,096 at most.")
-    ] = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16", "float8"], typer.Option(help="Of weights and cache.")
-    ] = "bfloat16",
-    as_json: AsJson = False,
-) -> None:
-    """Say what a model weighs and what a token costs.
-
-    Arithmetic from config.json alone: no weights are needed.
-    """
-    from factory import display, figures
-    from factory.models import anatomy, blocks
-
-    if drop is not None and other is not None:
-        raise FactoryError("OTHER and --drop are two ways to name the second model", mend="Give one of them")
-    models = {str(path): anatomy.of(_folder(path)) for path in (model, other) if path is not None}
-    if drop is not None:
-        gone = blocks.parse(drop)
-        models[f"without {len(gone)} block{'s' * (len(gone) != 1)}"] = models[str(model)].without(gone)
-    context = context or min(4096, *(it.positions or 4096 for it in models.values()))
-    if as_json:
-        told = [{"model": name, **figures.size_facts(it, context, dtype)} for name, it in models.items()]
-        print(json.dumps({"models": told}))
-        return
-    found = list(models.values())
-    display.table(figures.headings(list(models), "change"), figures.size_rows(found, context, dtype))
-    print(*figures.size_notes(found), sep="\n")
-
-
-@app.command()
-def measure(
-    model: ModelFolder,
-    other: OtherFolder = None,
-    batch: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 1,
-    prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 256,
-    new: Annotated[int, typer.Option(min=2, help="Tokens to generate.")] = 64,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each model that count.")] = 5,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="By default float32 on a CPU, the model's own on a GPU."),
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="By default one a core.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Time models on this machine, in turns.
-
-    A folder without weights is measured with random ones.
-    """
-    from factory import display, figures
-    from factory.models.measure import Workload
-    from factory.models.measure import measure as take
-
-    work = Workload(batch, prompt, new, rounds, dtype)
-    folders = [_folder(path) for path in (model, other) if path is not None]
-    with display.task("measure", as_json) as progress:
-        taken = take(folders, work, threads=threads, progress=progress)
-    if as_json:
-        print(json.dumps({"kind": "result", **figures.measured_facts(taken, work)}))
-        return
-    print(figures.measured_title(taken, work))
-    display.table(figures.headings([m.model for m in taken], "ratio"), figures.measured_rows(taken, work))
-    print(*figures.measured_notes(taken, work), sep="\n")
-
-
-@app.command()
-def importance(
-    model: ModelFolder,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="DATA", help="Texts to measure over: a dataset folder, or sandbox/corpus."),
-    ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Texts to read at most.")] = 128,
-    metric: Annotated[
-        Literal[
-            "angular", "angular_tokens", "block_influence", "perplexity", "perplexity_iterative", "taylor"
-        ],
-        typer.Option(help="The measure."),
-    ] = "angular",
-    drop: Annotated[
-        int | None, typer.Option(min=1, help="How many blocks would go; by default 3 in 16.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write all figures to this new JSON file.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say which blocks of a model matter least. Needs no recipe."""
-    from factory import alone, display
-    from factory.metrics.choice import ranking_cells
-    from factory.wording import counted
-
-    with display.task("importance", as_json) as progress:
-        found = alone.importance(model, data, rows, metric, drop, out, progress)
-    if as_json:
-        print(json.dumps({"kind": "result", **found}))
-        return
-    heads, *lines = ranking_cells(found["ranking"])
-    display.table(heads, lines)
-    texts = f"{counted(found['rows'], 'text')} ({counted(found['tokens'], 'token')})"
-    print(f"{found['sentence']}, over {texts}; {found['tokens_per_second']:,.0f} tokens a second")
-    if out is not None:
-        print(f"all figures are in {out}")
-
-
-@app.command()
-def prune(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, or sandbox/base.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the pruned model.")],
-    drop: Annotated[
-        str,
-        typer.Option(metavar="BLOCKS", help="22:28 for blocks 22 to 27, 4,7,9 for single ones; from 0."),
-    ],
-    proof: Annotated[
-        bool, typer.Option("--proof/--no-proof", help="Load the result and compare it with the model.")
-    ] = True,
-    as_json: AsJson = False,
-) -> None:
-    """Remove blocks from a model, with a proof.
-
-    Needs no recipe. The proof loads the result and compares it with the model without those blocks.
-    """
-    from factory import alone, display
-
-    with display.task("prune", as_json) as progress:
-        facts = alone.prune(model, drop, out, proof, progress)
-    if as_json:
-        print(json.dumps({"kind": "result", **facts}))
-        return
-    base, pruned = facts["parameters"]["base"], facts["parameters"]["pruned"]
-    gone = "is" if len(facts["blocks"]) == 1 else "are"
-    print(f"{facts['sentence']}, {gone} gone; {base:,} parameters become {pruned:,} ({pruned / base:.0%})")
-    print(facts["proof"]["sentence"])
-    print(f"the model is in {out} ({facts['bytes'] / 1e6:,.0f} MB)")
-
-
-@sandbox.callback(invoke_without_command=True)
-def _sandbox(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
-@sandbox.command()
-def train(
-    out: Annotated[Path, typer.Argument(help="A new folder for the model.")],
-    seed: Annotated[int, typer.Option(help="Decides the weights and the order of the texts.")] = 0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Train for fewer steps, for a quick try.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train the sandbox base model from scratch, the way the packaged one was made."""
-    from factory import display
-    from factory.alone import new_folder
-    from factory.sandbox.train import train as train_base
-
-    with display.task("sandbox train", as_json) as progress, new_folder(out) as beside:
-        facts = train_base(beside / "model", seed, steps, progress)
-    print(json.dumps({"kind": "result", **facts}) if as_json else f"the model is in {out}")
-
-
-def _folder(model: Path) -> Path:
-    """The folder of a model that a person named."""
-    if model == Path("sandbox/base") and not model.is_dir():
-        from factory import sandbox
-
-        return sandbox.model_folder()
-    if not model.exists():
-        mend = "Name a folder with a config.json; `hf download ID --local-dir FOLDER` makes one"
-        raise FactoryError("there is no such folder", where=str(model), mend=mend)
-    return model
-
-
 def _plan(recipe: Path, overrides: Sequence[str] | None) -> Plan:
     from factory.plan import make_plan
     from factory.recipe import load_recipe
@@ -446,12 +249,20 @@ def _sizes(plan: Plan) -> str:
     if not plan.parameters:
         return ""
     base, pruned = plan.parameters["base"], plan.parameters["pruned"]
-    return f"; {base:,} parameters become {pruned:,} ({pruned / base:.0%})"
+    most = plan.parameters.get("pruned_at_most", pruned)
+    left, share = f"{pruned:,}", f"{pruned / base:.0%}"
+    if most > pruned:  # the blocks are not of one size, and which go is not known yet
+        left, share = f"{left} to {most:,}", f"{share} to {most / base:.0%}"
+    return f"; {base:,} parameters become {left} ({share})"
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"
 
+
+# A group without a name: its commands follow those above, in the help too.
+app.add_typer(model_commands.commands)
+app.add_typer(sandbox_commands.commands, name="sandbox")
 
 if __name__ == "__main__":
     main()

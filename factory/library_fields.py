@@ -1,6 +1,6 @@
 """What a recipe may set of PEFT's LoraConfig, TRL's SFTConfig and mergekit's merge methods.
 
-`recipe.py` checks `train.lora`, `train.sft` and merges against these tables before anything runs; names
+`recipe_parts.py` checks `train.lora`, `train.sft` and merges against these tables before anything runs; names
 and types of the libraries' fields come from `library_sources.py`.
 """
 
@@ -43,6 +43,16 @@ CONTROLLED: Mapping[str, Mapping[str, str]] = {
         "hub_private_repo": _PUBLISHING, "hub_strategy": _PUBLISHING, "hub_always_push": _PUBLISHING,
         "hub_revision": _PUBLISHING,
         "local_rank": "the launcher sets it", "use_cpu": "the train stage picks the device",
+    },
+}  # fmt: skip
+
+# What people call a field where the library has another word, not like it.
+MEANT: Mapping[str, Mapping[str, str]] = {
+    "lora": {"rank": "r", "lora_r": "r", "lora_rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"},
+    "sft": {
+        "lr": "learning_rate", "epochs": "num_train_epochs", "steps": "max_steps",
+        "batch_size": "per_device_train_batch_size", "train_batch_size": "per_device_train_batch_size",
+        "scheduler": "lr_scheduler_type", "max_seq_length": "max_length", "max_tokens": "max_length",
     },
 }  # fmt: skip
 
@@ -91,7 +101,9 @@ def complaint(kind: str, name: str, value: Any) -> tuple[str, str] | None:
     if not known:
         return None  # the library is not installed; the stage that needs it says so
     if name not in known:
-        return f"{owner} has no field '{name}'", suggest(name, set(known) - set(CONTROLLED[kind]))
+        meant = MEANT[kind].get(name.lower())
+        mend = f"Write '{meant}', if that is meant" if meant else None
+        return f"{owner} has no field '{name}'", mend or suggest(name, set(known) - set(CONTROLLED[kind]))
     unusable = UNUSABLE.get(name, {})
     if isinstance(value, str) and value in unusable:
         return f"'{name}' cannot be '{value}': {unusable[value]}", "Choose another"

@@ -19,7 +19,8 @@ from factory.lora_modules import check_modules
 from factory.models.architectures import Architecture, architecture_of, block_count
 from factory.models.checkpoint import stored_tensors
 from factory.models.headers import StoredTensor
-from factory.recipe import Dataset, MergedVariant, Recipe, is_reference
+from factory.recipe import Recipe, is_reference
+from factory.recipe_parts import Dataset, MergedVariant
 from factory.sources import Source, at_hand, config_of, has_chat_template, resolve_dataset, resolve_model
 
 # What two models must have in common to be merged, tensor by tensor.
@@ -27,6 +28,7 @@ SHAPE = (
     "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
     "num_attention_heads", "num_key_value_heads", "head_dim", "tie_word_embeddings",
 )  # fmt: skip
+POSITIONS = ("max_position_embeddings", "n_positions")  # as config.json calls the longest context
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Outside:
         benchmarks: the datasets of those tasks.
         foreign: models that merges take from outside, by reference.
         parameters: numbers of parameters of `base` and `pruned`; empty where the weights are not at hand.
+            Where blocks differ in size and are yet to be chosen, `pruned` is the least that can be left and
+            `pruned_at_most` the most.
     """
 
     base: Source
@@ -60,7 +64,7 @@ def gather(recipe: Recipe) -> Outside:
     Raises:
         FactoryError: the first thing that cannot be used, with its line in the recipe.
     """
-    shots = shots_of(recipe)  # names first: they cost nothing to check
+    shots = shots_of(recipe.evaluate, recipe.where)  # names first: they cost nothing to check
     where = recipe.where("base", "model")
     base = resolve_model(recipe.base.model, recipe.base.revision, where, recipe.folder)
     if base.path is not None and not has_chat_template(base.path):
@@ -72,6 +76,7 @@ def gather(recipe: Recipe) -> Outside:
     row = architecture_of(config, Path(recipe.base.model), [tensor.name for tensor in tensors])
     blocks = block_count(config, row, Path(recipe.base.model))
     _check_drop(recipe, blocks)
+    _check_new_tokens(recipe, config)
     if tensors:
         check_modules(recipe, tensors, config, row)
     spec, calibration = _calibration(recipe)
@@ -83,9 +88,9 @@ def gather(recipe: Recipe) -> Outside:
         datasets={name: _dataset(recipe, name, specs[name]) for name in recipe.datasets},
         specs=specs,
         shots=shots,
-        benchmarks=find_benchmarks(recipe, shots),
+        benchmarks=find_benchmarks(recipe.evaluate, shots, recipe.folder, recipe.where),
         foreign=_foreign(recipe, {**config, row.count: blocks - recipe.prune.count}),
-        parameters=_parameters(tensors, config, row, recipe.prune.drop),
+        parameters=_parameters(recipe, tensors, config, row, blocks),
     )
 
 
@@ -118,9 +123,20 @@ def _check_drop(recipe: Recipe, blocks: int) -> None:
         raise FactoryError(what, where=recipe.where("prune", "exclude"), mend=mend)
 
 
+def _check_new_tokens(recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """Refuses responses that a prompt leaves no room for; the usual limit, which nobody wrote, gives way."""
+    positions = next((config[key] for key in POSITIONS if isinstance(config.get(key), int)), None)
+    wanted, model = recipe.regenerate.max_new_tokens, recipe.base.model
+    if positions and "max_new_tokens" in recipe.regenerate.model_fields_set and wanted >= positions:
+        what = f"max_new_tokens is {wanted}, but '{model}' has {positions} positions for prompt and response"
+        mend = f"Say less than {positions}, by as much as the prompts take"
+        raise FactoryError(what, where=recipe.where("regenerate", "max_new_tokens"), mend=mend)
+
+
 def _parameters(
-    tensors: Sequence[StoredTensor], config: Mapping[str, Any], row: Architecture, drop: int | tuple[int, ...]
+    recipe: Recipe, tensors: Sequence[StoredTensor], config: Mapping[str, Any], row: Architecture, blocks: int
 ) -> dict[str, int]:
+    """Numbers of parameters before and after; see `Outside`."""
     if not tensors:
         return {}
     counts: dict[int | None, int] = {}
@@ -128,10 +144,15 @@ def _parameters(
         if row.is_parameter(tensor.name, config):
             block = row.block_of(tensor.name)
             counts[block] = counts.get(block, 0) + tensor.count
-    total = sum(counts.values())
+    total, each = sum(counts.values()), [counts.get(block, 0) for block in range(blocks)]
+    whole = counts.get(None, 0) + sum(each)  # without what is stored behind the last block, which goes
+    drop, kept = recipe.prune.drop, recipe.prune.exclude
     if not isinstance(drop, int):
-        return {"base": total, "pruned": total - sum(counts.get(block, 0) for block in drop)}
-    return {"base": total, "pruned": total - drop * counts.get(0, 0)}  # all blocks are alike
+        return {"base": total, "pruned": whole - sum(each[block] for block in drop)}
+    # Which blocks go is chosen later; of most models they are alike, of some (experts) they are not.
+    ordered = sorted(each[kept.first : blocks - kept.last])
+    least, most = whole - sum(ordered[-drop:]), whole - sum(ordered[:drop])
+    return {"base": total, "pruned": least} | ({"pruned_at_most": most} if most > least else {})
 
 
 def _spec(name: str, dataset: Dataset) -> DataSpec:

@@ -129,3 +129,13 @@ def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture
     assert call(["prune", "some-org/some-model", "--drop", "5", str(tmp_path / "out")]) == 2
     assert "there is no such folder. Name a folder with config.json" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["sizes", "measure", "importance", "prune"])
+def test_a_file_is_no_model(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("not a model")
+    more = ["--drop", "5", str(tmp_path / "out")] if command == "prune" else []
+    assert call([command, str(tmp_path / "notes.txt"), *more]) == 2
+    errors = capsys.readouterr().err
+    assert "notes.txt: this is a file, not a model folder. Name a folder with config.json" in errors
+    assert errors.count("\n") == 1

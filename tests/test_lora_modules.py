@@ -12,7 +12,8 @@ from factory.errors import FactoryError
 from factory.lora_modules import check_modules
 from factory.models.architectures import TABLE
 from factory.models.checkpoint import read_config, stored_tensors
-from factory.recipe import Recipe, Train
+from factory.recipe import Recipe
+from factory.recipe_parts import Train
 
 
 def refused(folder: Path, **lora: Any) -> bool:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from written import BLOCKS, RECIPE, ROWS, SCIENCE, jsonl, model, project
+from written import BLOCKS, RECIPE, jsonl, project
 
 from factory.errors import FactoryError
 from factory.plan import Plan, Ref, make_plan
 from factory.recipe import load_recipe
 from factory.seeds import stream
+from factory.tasks.suites import SUITES
 
 
 @pytest.fixture(scope="module")
@@ -164,166 +166,39 @@ def test_content_decides_not_names(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_scores_are_keyed_by_all_that_decides_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, every tokenizer file, the chat template, a task's version and its shots."""
+    path = project(tmp_path)
+    seen = [keys(path)["evaluate/base"]]
+    for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        file = tmp_path / "base" / name
+        content = file.read_bytes() if file.exists() else b"{}"
+        # The last byte of weights is a number; a blank behind JSON or a template changes no meaning.
+        file.write_bytes(content[:-1] + b"\1" if name.endswith(".safetensors") else content + b" ")
+        seen.append(keys(path)["evaluate/base"])
+    task = next(iter(plan(path).step("evaluate/base").settings.shots))  # type: ignore[attr-defined]
+    seen.append(keys(path, f"evaluate.shots.{task}=0")["evaluate/base"])
+    suite = SUITES["sandbox_v1"]
+    monkeypatch.setitem(suite, task, replace(suite[task], version=suite[task].version + 1))
+    seen.append(keys(path)["evaluate/base"])
+    assert len(set(seen)) == len(seen) == 7
+
+
 def test_a_library_version_changes_the_keys_it_decides(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib import metadata
 
-    from factory import plan as module
+    from factory.keys import libraries
 
     before, real = keys(recipe), metadata.version
-    module._libraries.cache_clear()
+    libraries.cache_clear()
     monkeypatch.setattr(metadata, "version", lambda name: "0" if name == "mergekit" else real(name))
     after = keys(recipe)
-    module._libraries.cache_clear()
+    libraries.cache_clear()
     assert {name for name in before if before[name] != after[name]} == {
         "merge/both",
         "evaluate/both",
         "report",
     }
-
-
-def refusal(path: Path, *overrides: str) -> str:
-    before = sorted(path.parent.rglob("*"))
-    with pytest.raises(FactoryError) as caught:
-        plan(path, *overrides)
-    assert sorted(path.parent.rglob("*")) == before
-    return str(caught.value)
-
-
-# What is laid over the recipe, and words of the refusal.
-REFUSED = {
-    "all blocks": (f"prune.drop={BLOCKS}", "drop removes all 4 blocks of 'base'"),
-    "more blocks than there are": ("prune.drop=9", "drop removes 9 blocks, 'base' has only 4"),
-    "missing model": ("base.model=./none", "there is no model folder './none'"),
-    "missing folder of data": ("datasets.math.id=./none", "there is no dataset folder './none'"),
-    "unknown column": ("datasets.math.columns.response=anwser", "no column 'anwser' (asked for as response)"),
-    "unknown text column": ("prune.calibration.columns.text=txt", "no column 'txt' (asked for as text)"),
-    "unknown split": ("datasets.math.split=tarin", "no split 'tarin'. Write 'train'"),
-    "unknown config": ("datasets.math.config=main", "no config 'main'"),
-    "unknown suite": ("evaluate.suite=openllm_v2", "no suite 'openllm_v2'. Write 'openllm_v1'"),
-    "unknown task": ("evaluate.tasks=[arc, glue]", "has no task 'glue'"),
-    "shots of an unknown task": ("evaluate.shots.ark=3", "has no task 'ark'. Write 'arc'"),
-    "dataset of an unknown task": ("evaluate.datasets.ark=science", "has no task 'ark'"),
-    "shots behind a preamble": ("evaluate.shots.truthfulqa=3", "takes no shots"),
-    "rows of another task": ("evaluate.datasets.arc=chat", "task 'arc': the dataset has no split 'test'"),
-    "more rows than there are": (
-        "datasets.math.rows=6", "dataset 'math' has only 5 rows. Say rows: 5, or leave"),
-    "more texts than there are": (
-        "prune.calibration.rows=6", "has only 5 rows. Say rows: 5, or leave rows out"),
-    "check without answers": ("datasets.math.check=choice_letter", "check 'choice_letter' finds no answer"),
-    "more shots than rows": ("evaluate.shots.arc=4", "has only 3 rows for 4 shots. Ask for 3 shots at most"),
-    "unknown module": (
-        "train.lora.target_modules=[up_proj, up_porj]", "is called 'up_porj'. Write 'up_proj'"),
-    "part of a module's name": (
-        "train.lora.target_modules=[proj]", "no module of the pruned model is called"),
-    "name for a pattern": ("train.lora.target_modules=up_proj", "matches 'up_proj'. Write a list: [up_proj]"),
-    "almost all": ("train.lora.target_modules=all_linear", "matches 'all_linear'. Write 'all-linear'"),
-    "broken pattern": ("train.lora.target_modules='(up'", "'(up' is no regular expression"),
-    "module of a block that is gone": (
-        "train.lora.target_modules=.*2.mlp.up_proj", "no module of the pruned"),
-    "module without a matrix": ("train.lora.target_modules=[mlp]", "'model.layers.0.mlp' has no matrix"),
-    "tied module": ("train.lora.target_modules=[embed_tokens]", "also its head (tie_word_embeddings)"),
-    "tied head": (
-        "variants.own.train.lora.modules_to_save=[lm_head]", "so they cannot be trained. Leave lm_head"),
-    "unknown module to save": (
-        "train.lora.modules_to_save=[nowhere]", "modules_to_save: no module of the pruned"),
-    "unknown module to spare": ("train.lora.exclude_modules=[nowhere]", "exclude_modules: no module"),
-    "block that is gone": ("train.lora.layers_to_transform=[1, 2]", "has no block 2, only 0 to 1"),
-    "rows of the sandbox": (
-        "datasets.chat={id: sandbox/instruct, prompt: instruct, rows: 2001}", "only 2000 rows"),
-    "shots of the sandbox": ("evaluate={suite: sandbox_v1, shots: {mmlu: 6}}", "has only 5 rows for 6 shots"),
-    "texts for rows": ("datasets.chat={id: sandbox/corpus, prompt: instruct}", "cannot tell which columns"),
-    "sandbox rows of another task": ("evaluate.datasets.arc=sandbox/math", "has no column 'question'"),
-    "dataset of several configs": (
-        "evaluate.datasets.arc=sandbox/subjects", "has 4 configs. Name a dataset with"),
-    "model of another shape": (
-        "variants.both.of=[own, ./base]", "'./base' has num_hidden_layers 4, the pruned model 2"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_could_only_fail_later_is_refused(case: str, recipe: Path) -> None:
-    override, words = REFUSED[case]
-    message = refusal(recipe, override)
-    assert words in message
-    assert message.startswith(f"--set {override}: ")
-
-
-# What may be mistaken for one of them.
-FINE = [
-    "train.lora.target_modules=[up_proj]",
-    "train.lora.target_modules=[mlp.up_proj]",
-    "train.lora.target_modules=All-Linear",
-    "train.lora.target_modules=.*1.mlp.(up|down)_proj",
-    "train.lora.modules_to_save=[mlp]",
-    "train.lora.layers_to_transform=[0, 1]",
-    "datasets.math.rows=5",
-    "evaluate.shots.arc=3",
-    "datasets.chat.check=final_number",
-]
-
-
-@pytest.mark.parametrize("override", FINE)
-def test_what_a_run_can_do_is_not_refused(override: str, recipe: Path) -> None:
-    plan(recipe, override)
-
-
-def test_a_check_of_rows_that_are_not_rewritten_does_no_harm(recipe: Path) -> None:
-    plan(recipe, "datasets.chat.check=choice_letter", "variants.other.targets=original")
-
-
-def test_texts_that_nobody_counted_may_be_fewer_than_usual(tmp_path: Path) -> None:
-    plan(project(tmp_path, RECIPE.replace("corpus, rows: 3", "corpus")))
-
-
-def test_the_line_of_a_module_in_a_list_is_named(tmp_path: Path) -> None:
-    text = RECIPE.replace("lora: {r: 4}", "lora:\n    target_modules:\n      - up_proj\n      - v_proj")
-    path = project(tmp_path, text)
-    assert refusal(path).startswith(f"{path}:13: target_modules: no module")
-
-
-def test_default_shots_need_rows_too(tmp_path: Path) -> None:
-    path = project(tmp_path, RECIPE.replace("shots: {arc: 1}, ", ""))
-    jsonl(tmp_path / "science" / "ARC-Challenge" / "train.jsonl", *SCIENCE[:2])
-    assert "no column 'question'" in refusal(path, "evaluate.datasets.arc=sandbox/math")
-    assert refusal(path).startswith(
-        f"{path}:17: task 'arc': split 'train' of config 'ARC-Challenge' has only 2"
-    )
-
-
-def test_the_line_of_the_recipe_is_named(tmp_path: Path) -> None:
-    path = project(tmp_path, RECIPE.replace("drop: 2", "drop: 7"))
-    assert refusal(path).startswith(f"{path}:4: drop removes 7 blocks")
-
-
-def test_a_row_without_a_response_is_refused_with_the_line_of_its_dataset(tmp_path: Path) -> None:
-    path = project(tmp_path)
-    jsonl(tmp_path / "chat" / "data" / "train.jsonl", *ROWS, {"instruction": "x", "response": ""})
-    assert refusal(path).startswith(f"{path}:8: dataset 'chat' has no response in row 5")
-
-
-def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
-    path = project(tmp_path)
-    jsonl(tmp_path / "math" / "train.jsonl")
-    assert refusal(path).startswith(f"{path}:7: dataset 'math' has no rows")
-
-
-def test_a_base_without_a_chat_template_is_refused(tmp_path: Path) -> None:
-    path = project(tmp_path)
-    (tmp_path / "base" / "chat_template.jinja").unlink()
-    assert refusal(path).startswith(f"{path}:2: the tokenizer of 'base' has no chat template")
-
-
-def test_a_task_needs_its_columns(tmp_path: Path) -> None:
-    path = project(tmp_path)
-    jsonl(tmp_path / "science" / "ARC-Challenge" / "test.jsonl", {"question": "q", "answerKey": "A"})
-    assert "task 'arc': split 'test' of config 'ARC-Challenge' has no column 'choices'" in refusal(path)
-
-
-def test_a_model_of_the_pruned_shape_may_be_merged_in(tmp_path: Path) -> None:
-    path = project(tmp_path)
-    model(tmp_path / "pruned-elsewhere", seed=3, num_hidden_layers=BLOCKS - 2)
-    override = "variants.both.of=[own, ./pruned-elsewhere]"
-    assert plan(path, override).step("merge/both").inputs["of../pruned-elsewhere"].kind == "folder"
 
 
 def test_an_unknown_step_is_told_with_the_nearest(recipe: Path) -> None:
@@ -374,21 +249,3 @@ def test_figures_are_shared_unless_the_metric_removes_block_by_block(recipe: Pat
             again = keys(recipe, set_to, other)
             assert (again["importance"] == one["importance"]) is shared, (metric, other)
             assert again["prune"] != one["prune"]
-
-
-BAD_DROPS = {
-    "a block too many": (["prune.drop=[1, 4]"], "drop names block 4, 'base' has only 0 to 3"),
-    "an excluded block": (["prune.drop=[1, 3]", "prune.exclude.last=1"], "block 3, which prune.exclude"),
-    "all blocks by name": (["prune.drop=0:4"], "drop removes all 4 blocks"),
-    "too much excluded": (
-        ["prune.exclude={first: 1, last: 2}"], "exclude keeps 3 of the 4 blocks of 'base', so 2 cannot be",
-    ),
-    "all excluded": (["prune.exclude={first: 3, last: 2}"], "Exclude fewer."),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BAD_DROPS)
-def test_a_drop_that_cannot_be_is_refused(recipe: Path, case: str) -> None:
-    overrides, said = BAD_DROPS[case]
-    message = refusal(recipe, *overrides)
-    assert said in message and "\n" not in message

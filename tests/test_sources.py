@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
 
 def test_a_name_that_could_be_of_the_hub_is_told_as_both(tmp_path: Path) -> None:
     message = refused(tmp_path, "models/base")
-    assert "'models/base' is no folder beside the recipe, and the Hub cannot be asked" in message
+    assert "'models/base' is no folder, and the Hub cannot be asked" in message
 
 
 def test_what_is_cached_of_the_hub_is_found_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +155,7 @@ def test_a_missing_shard_is_refused(tmp_path: Path) -> None:
     folder = model(tmp_path / "m")
     shards = {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}
     (folder / "model.safetensors").rename(folder / shards["a"])
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
     assert "the weights file model-2-of-2.safetensors is missing" in refused(tmp_path)
 
 
@@ -164,12 +165,26 @@ def test_weights_that_were_never_fetched_are_refused(tmp_path: Path) -> None:
     assert "not a safetensors file" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
-def test_a_model_with_code_of_its_own_is_refused(file: str, tmp_path: Path) -> None:
-    folder = model(tmp_path / "m")
+def own_code(folder: Path, file: str, **changes: str) -> None:
     content = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
-    (folder / file).write_text(json.dumps({**content, "auto_map": {"AutoConfig": "configuration_x.X"}}))
-    assert "wants code of its own to be run (trust_remote_code)" in refused(tmp_path)
+    (folder / file).write_text(json.dumps({**content, **changes, "auto_map": {"AutoConfig": "m.M"}}))
+
+
+def test_a_model_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
+    own_code(model(tmp_path / "m"), "config.json", model_type="mine")
+    assert "wants code of its own to be run (auto_map in config.json)" in refused(tmp_path)
+
+
+def test_a_tokenizer_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
+    own_code(model(tmp_path / "m"), "tokenizer_config.json")
+    assert "the tokenizer wants code of its own to be run" in refused(tmp_path)
+
+
+def test_code_that_transformers_does_without_is_no_matter(tiny_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "m")
+    own_code(folder, "config.json")
+    own_code(folder, "tokenizer_config.json")
+    assert resolve_model("./m", None, "here", tmp_path).path == folder
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
+
+from factory.errors import FactoryError
+from factory.recipe import load_recipe
 
 BLOCKS = 4
 CONFIG = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": BLOCKS,
     "hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2,
-    "vocab_size": 11, "tie_word_embeddings": True,
+    "vocab_size": 11, "tie_word_embeddings": True, "max_position_embeddings": 64,
 }  # fmt: skip
 
 
@@ -76,3 +80,41 @@ def project(folder: Path, recipe: str = RECIPE) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(recipe, encoding="utf-8")
     return path
+
+
+SANDBOX_RECIPE = """\
+name: small
+base: {model: sandbox/base}
+prune:
+  drop: 2
+  calibration: {dataset: sandbox/corpus, rows: 8}
+datasets:
+  math: {id: sandbox/math, prompt: math, check: final_number}
+  chat: {id: sandbox/instruct, prompt: instruct}
+train:
+  lora: {r: 4}
+  sft: {max_steps: 3, learning_rate: 1e-3}
+variants:
+  plain: {data: [math], targets: original}
+  own: {data: [math], targets: self}
+  other: {data: [chat], targets: self, train: {sft: {learning_rate: 2e-3}}}
+  both: {merge: slerp, of: [own, other], t: 0.5}
+evaluate: {suite: sandbox_v1}
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    """A recipe of that text."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refused(path: Path, *overrides: str) -> str:
+    """What reading a recipe is refused with: one line."""
+    with pytest.raises(FactoryError) as caught:
+        load_recipe(path, overrides)
+    message = str(caught.value)
+    assert caught.value.exit_code == 2
+    assert "\n" not in message
+    return message

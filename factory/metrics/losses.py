@@ -7,12 +7,15 @@ of predicting each next token of the calibration texts.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from factory.metrics.batches import Batch, Texts
-from factory.stages import Progress
+from factory.models.load import gives_tuples
+
+if TYPE_CHECKING:
+    from factory.stages import Progress
 
 
 def perplexity(model: Any, blocks: Any, texts: Texts, progress: Progress) -> dict[str, Any]:
@@ -24,8 +27,7 @@ def perplexity(model: Any, blocks: Any, texts: Texts, progress: Progress) -> dic
     Returns:
         `scores[l]`, the increase, and `perplexity`, that of the whole model.
     """
-    sets: list[Collection[int]] = [(), *((block,) for block in range(len(blocks)))]
-    whole, *without = _perplexities(model, blocks, texts, sets, progress, 0, 1)
+    *without, whole = _perplexities(model, blocks, texts, (), range(len(blocks)), progress, 0, 1)
     return {"scores": [found - whole for found in without], "perplexity": whole}
 
 
@@ -59,12 +61,8 @@ def perplexity_iterative(
     whole = 0.0
     for turn in range(rounds):
         left = [block for block in range(exclude[0], len(blocks) - exclude[1]) if block not in order]
-        sets: list[Collection[int]] = [(*order, block) for block in left]
-        if not turn:
-            sets.append(())
-        found = _perplexities(model, blocks, texts, sets, progress, turn, rounds)
-        if not turn:
-            whole = found.pop()
+        *found, before = _perplexities(model, blocks, texts, order, left, progress, turn, rounds)
+        whole = whole if turn else before
         best = min(range(len(left)), key=found.__getitem__)
         order.append(left[best])
         scores.append(found[best] - whole)
@@ -107,8 +105,10 @@ def _loss(model: Any, batch: Batch) -> Any:
     """The summed loss of all tokens of a batch but the first of each text, in nats."""
     import torch
 
-    logits = model(input_ids=batch.ids, use_cache=False).logits[:, :-1]
+    logits = model(input_ids=batch.ids, use_cache=False).logits
     wanted = batch.ids[:, 1:].masked_fill(~batch.real()[:, 1:], -100)
+    # The last place predicts nothing; without it the logits, the largest thing here, would be copied.
+    wanted = torch.nn.functional.pad(wanted, (0, 1), value=-100)
     return torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), wanted.flatten(), ignore_index=-100, reduction="sum"
     )
@@ -118,21 +118,25 @@ def _perplexities(
     model: Any,
     blocks: Any,
     texts: Texts,
-    sets: Sequence[Collection[int]],
+    gone: Sequence[int],
+    tried: Sequence[int],
     progress: Progress,
     turn: int,
     turns: int,
 ) -> list[float]:
-    """The perplexity without each of some sets of blocks, in one pass over the texts."""
+    """Perplexities without some blocks, in one pass over the texts.
+
+    Returns:
+        Without `gone` and one more block, for each of `tried`, which ascend; last, without `gone` alone.
+    """
     import torch
 
-    total = torch.zeros(len(sets), dtype=torch.float64, device=model.device)
-    tuples = _gives_tuples(model, blocks)
+    total = torch.zeros(len(tried) + 1, dtype=torch.float64, device=model.device)
+    tuples = gives_tuples(model, blocks)
     with torch.inference_mode():
         for batch in texts.batches():
-            for i, gone in enumerate(sets):
-                with _passed_by(blocks, gone, tuples):
-                    total[i] += _loss(model, batch)
+            for i, loss in enumerate(_without(model, blocks, batch, gone, tried, tuples)):
+                total[i] += loss
             done = texts.rows + len(batch.ids)
             each = max(done, texts.expected or 0)
             progress(turn * each + done, turns * each, "texts")
@@ -140,31 +144,59 @@ def _perplexities(
     return [math.exp(mean) if mean < 700 else math.inf for mean in means]
 
 
-@contextmanager
-def _passed_by(blocks: Any, gone: Collection[int], tuples: bool) -> Iterator[None]:
-    """Lets the stream pass by some blocks; they compute nothing, and keep their place and attributes."""
+def _without(
+    model: Any, blocks: Any, batch: Batch, gone: Sequence[int], tried: Sequence[int], tuples: bool
+) -> Iterator[Any]:
+    """The losses of one batch, in the order of `_perplexities`.
 
-    def passing(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+    What enters a block is the same for all candidates behind it. So each forward pass begins with the state
+    that the one before has left, and only the blocks behind the candidate are computed anew: of L blocks
+    L / 2 a candidate. One state is held.
+    """
+    held: list[Any] = []
+
+    def fork(block: int) -> Callable[..., Any]:
+        """Goes round the block, and leaves what it would have given to the next candidate."""
+        compute = blocks[block].forward
+
+        def forward(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+            entering = held.pop() if held else hidden_states
+            given = compute(entering.clone(), *args, **kwargs)  # a clone: it may be added to in place
+            held.append(given[0] if tuples else given)
+            return (entering,) if tuples else entering
+
+        return forward
+
+    def join(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+        return (held[0],) if tuples else held[0]
+
+    for block in tried:
+        past = range(block) if held else ()
+        with _instead(blocks, {**_passing((*gone, *past), tuples), block: fork(block)}):
+            loss = _loss(model, batch)
+        yield loss
+    last = tried[-1]
+    with _instead(blocks, {**_passing((*gone, *range(last)), tuples), last: join}):
+        loss = _loss(model, batch)
+    yield loss
+
+
+def _passing(gone: Iterable[int], tuples: bool) -> dict[int, Callable[..., Any]]:
+    """Lets the stream pass by some blocks; they compute nothing."""
+
+    def forward(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
         return (hidden_states,) if tuples else hidden_states
 
+    return dict.fromkeys(gone, forward)
+
+
+@contextmanager
+def _instead(blocks: Any, forwards: Mapping[int, Callable[..., Any]]) -> Iterator[None]:
+    """Other functions in the place of some blocks' own, which keep their place and attributes."""
     try:
-        for index in gone:
-            blocks[index].forward = passing
+        for index, forward in forwards.items():
+            blocks[index].forward = forward
         yield
     finally:
-        for index in gone:
+        for index in forwards:
             vars(blocks[index]).pop("forward", None)
-
-
-def _gives_tuples(model: Any, blocks: Any) -> bool:
-    """Whether the blocks return a tuple, as older classes do."""
-    import torch
-
-    seen: list[bool] = []
-    hook = blocks[0].register_forward_hook(lambda block, args, out: seen.append(isinstance(out, tuple)))
-    try:
-        with torch.inference_mode():
-            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
-    finally:
-        hook.remove()
-    return seen[0]

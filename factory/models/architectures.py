@@ -1,8 +1,8 @@
 """Where a checkpoint's blocks live and what in it is per block, as data: one row a model family.
 
 Pruning, importance and the plan's sizes read this table; none of them knows a family by name. What the
-per-block fields mean stands in fields.py. Families without a row go through beyond.py and must pass the
-whole proof (proof.py).
+per-block fields mean stands in fields.py. Families without a row go through beyond.py and must pass a proof
+by outputs (proof.py).
 
 Source of every row: the family's configuration_*.py and modeling_*.py in transformers 5.23.
 """
@@ -32,7 +32,7 @@ class Architecture:
         per_block: the keys of `FIELDS` that the family reads, besides `EVERYWHERE`.
         buffers: endings of tensors that some checkpoints store but that are no parameters.
         tied: whether the head is the embedding where config.json does not say.
-        listed: whether the row stands in `TABLE`; the others must pass the whole proof.
+        listed: whether the row stands in `TABLE`; the others must pass a proof by outputs.
     """
 
     model_type: str

@@ -1,7 +1,7 @@
 """A row for a family that the table does not list: derived from transformers' config class and tensor names.
 
 Beside architectures.py, which asks here only for unlisted families. Deriving is not trusted: such a model
-is pruned only if the whole proof passes (proof.py), and a config with a key that could mean something per
+is pruned only if a proof by outputs passes (proof.py), and a config with a key that could mean something per
 block and is not in `FIELDS` is refused at once, because a proof shows only what its few tokens can show.
 """
 

@@ -81,7 +81,8 @@ def _weight_map(folder: Path) -> dict[str, str]:
     """The index: the shard's name for every tensor."""
     index = folder / INDEX
     try:
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        content = json.loads(index.read_text(encoding="utf-8"))
+        names = content["weight_map"]
         odd = [name for name in names.values() if name != Path(name).name or ".safetensors" not in name]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise FactoryError("the index is broken", where=str(index), mend="Fetch the model again") from None
@@ -92,6 +93,12 @@ def _weight_map(folder: Path) -> dict[str, str]:
             f"the index names {odd[0]!r}, which is no safetensors file of this folder",
             where=str(index),
             mend="Fetch the model again, from a source you trust",
+        )
+    if not isinstance(content.get("metadata"), dict):  # it reads it unasked
+        raise FactoryError(
+            "the index has no metadata, without which transformers does not load the model",
+            where=str(index),
+            mend='Fetch the model again, or write "metadata": {} into the index',
         )
     return dict(names)
 
@@ -217,13 +224,21 @@ def stored_dtype(folder: Path) -> str:
 
 
 def carry_files(source: Path, out: Path) -> None:
-    """Copies tokenizer, generation config, chat template and licence files (`CARRIED`) as they are."""
+    """Copies tokenizer, generation config, chat template and licence files (`CARRIED`) as they are.
+
+    But for a tokenizer's `auto_map`: code of the model's own is not copied, so nothing may point to it.
+    """
     for pattern in CARRIED:
         for path in sorted(source.glob(pattern)):
             if path.is_dir():
                 shutil.copytree(path, out / path.name, dirs_exist_ok=True)
             else:
                 shutil.copyfile(path, out / path.name)
+    settings = out / "tokenizer_config.json"
+    if settings.is_file() and b'"auto_map"' in settings.read_bytes():
+        written = json.loads(settings.read_text(encoding="utf-8"))
+        written.pop("auto_map", None)
+        settings.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def follow_umask(folder: Path) -> None:

@@ -56,6 +56,8 @@ def read_header(file: Path) -> list[StoredTensor]:
     size = file.stat().st_size
     try:
         with file.open("rb") as handle:
+            if size < 8:
+                raise ValueError(f"it has {size} bytes")
             (length,) = struct.unpack("<Q", handle.read(8))
             if length > min(size, LONGEST):
                 raise ValueError("header longer than the file")
@@ -73,8 +75,9 @@ def read_header(file: Path) -> list[StoredTensor]:
         what = f"not a safetensors file ({error})"
         raise FactoryError(what, where=str(file), mend="Fetch the model again") from None
     if end != size:
+        cut = "the file is cut short: it" if size < end else "the file"
         raise FactoryError(
-            f"the file has {size} bytes where its header says {end}",
+            f"{cut} has {size:,} bytes where its header says {end:,}",
             where=str(file),
             mend="Fetch the model again",
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from factory.models.load import block_list
+from factory.models.load import block_list, gives_tuples
 
 
 def remove_in_memory(model: Any, kept: Sequence[int]) -> None:
@@ -35,7 +35,7 @@ def remove_in_memory(model: Any, kept: Sequence[int]) -> None:
             self.index = index
             # Some models ask the block itself for its kind before they call it.
             for name, value in vars(original).items():
-                if not name.startswith("_") and name not in vars(self):
+                if not name.startswith("_") and name != "forward" and name not in vars(self):
                     setattr(self, name, value)
 
         def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -47,23 +47,7 @@ def remove_in_memory(model: Any, kept: Sequence[int]) -> None:
             return (hidden,) if tuples else hidden
 
     blocks = block_list(model)
-    tuples = _returns_tuples(model, blocks)
+    tuples = gives_tuples(model, blocks)
     for index in range(len(blocks)):
         if index not in kept:
             blocks[index] = Passed(index, blocks[index])
-
-
-def _returns_tuples(model: Any, blocks: Any) -> bool:
-    """Whether the model's blocks return a tuple, as older classes do."""
-    import torch
-
-    seen: list[bool] = []
-    hook = blocks[0].register_forward_hook(
-        lambda module, args, output: seen.append(isinstance(output, tuple))
-    )
-    try:
-        with torch.inference_mode():
-            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
-    finally:
-        hook.remove()
-    return seen[0]

@@ -66,7 +66,7 @@ def tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise FactoryError(
@@ -113,3 +113,29 @@ def block_list(model: Any) -> Any:
             mend="Use a model of another family",
         )
     return outermost[0][1]
+
+
+def gives_tuples(model: Any, blocks: Any) -> bool:
+    """Whether a model's blocks return a tuple, as older classes do; found by one token through the first.
+
+    Args:
+        model: a loaded backbone or causal language model.
+        blocks: its blocks.
+    """
+    import torch
+
+    class SeenError(Exception):
+        """Ends the forward: the other blocks may lie on the disk, and are as the first."""
+
+    def look(block: Any, args: Any, out: Any) -> None:
+        raise SeenError(isinstance(out, tuple))
+
+    hook = blocks[0].register_forward_hook(look)
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
+    except SeenError as seen:
+        return bool(seen.args[0])
+    finally:
+        hook.remove()
+    return False

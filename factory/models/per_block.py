@@ -27,6 +27,8 @@ from factory.models.fields import (
 )
 
 FULL = "full_attention"
+# Names code of the base's own, written for its number and order of blocks. Transformers does without it.
+LEFT_OUT = ("auto_map",)
 
 
 def pruned_config(
@@ -47,7 +49,7 @@ def pruned_config(
         FactoryError: a field that does not fit the number of blocks, or a hybrid model that would lose its
             last block with full attention.
     """
-    pruned = dict(config)
+    pruned = {key: value for key, value in config.items() if key not in LEFT_OUT}
     derived: list[Any] = []
 
     def value_of(key: str) -> Any:

@@ -26,18 +26,28 @@ _UNQUANTISED = "Use the unquantised checkpoint; quantise after the run"
 _PARTS = ("vision_config", "audio_config", "text_config", "llm_config", "speech_config")
 
 
+def refuse_code(config: Mapping[str, Any], where: Path) -> None:
+    """Refuses a model that only runs with code of its own.
+
+    Raises:
+        FactoryError: config.json names such code, and transformers has none of its own for the family.
+    """
+    if config.get("auto_map") and not _stock(config):
+        raise FactoryError(
+            "the model wants code of its own to be run (auto_map in config.json): transformers has no "
+            f"causal language model of model_type {config.get('model_type')!r}",
+            where=str(where),
+            mend="Use a model that transformers loads by itself, without trust_remote_code",
+        )
+
+
 def refuse_foreign(config: Mapping[str, Any], where: Path) -> None:
     """Refuses what a config.json already shows.
 
     Raises:
         FactoryError: code of its own, quantised weights, an encoder, or parts besides the decoder.
     """
-    if config.get("auto_map"):
-        raise FactoryError(
-            "the model wants code of its own to be run (auto_map in config.json)",
-            where=str(where),
-            mend="Use a model that transformers loads by itself; if it does load this one, remove auto_map",
-        )
+    refuse_code(config, where)
     if config.get("transformers_weights"):
         raise FactoryError(
             f"config.json names a weights file of its own ({config['transformers_weights']})",
@@ -60,8 +70,22 @@ def refuse_foreign(config: Mapping[str, Any], where: Path) -> None:
             raise FactoryError(
                 f"the model is more than a language model ({part} in config.json)",
                 where=str(where),
-                mend="Save its language model alone (model.language_model.save_pretrained) and use that",
+                mend="Save its language model, head and all, as a causal language model (such as "
+                "Gemma3ForCausalLM) and use that",
             )
+
+
+def _stock(config: Mapping[str, Any]) -> bool:
+    """Whether stock transformers loads a config that has `auto_map` without running the code it names.
+
+    It does where it knows the model_type: `from_pretrained` then leaves `auto_map` aside unless it is told
+    trust_remote_code=True (resolve_trust_remote_code in its dynamic_module_utils.py). Else it asks.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    model_type = config.get("model_type")
+    return model_type in CONFIG_MAPPING_NAMES and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
 def refuse_quantised(tensors: Iterable[StoredTensor], where: Path) -> None:

@@ -18,7 +18,7 @@ from factory.errors import FactoryError
 from factory.models.checkpoint import INDEX, SINGLE, Checkpoint, carry_files, read_checkpoint
 from factory.models.headers import StoredTensor, header_bytes
 from factory.models.kernel_copy import Copier
-from factory.models.per_block import pruned_config
+from factory.models.per_block import LEFT_OUT, pruned_config
 
 SHARD_BYTES = 5 * 10**9
 
@@ -35,6 +35,7 @@ class Dropped:
         base_parameters: numbers of elements, a tied head counted once, stored buffers not at all.
         pruned_parameters: the same of the pruned model.
         written: bytes of tensors written.
+        left_out: what of the base's config.json is not in the pruned one's.
     """
 
     blocks: tuple[int, ...]
@@ -42,6 +43,7 @@ class Dropped:
     base_parameters: int
     pruned_parameters: int
     written: int
+    left_out: tuple[str, ...] = ()
 
 
 def drop_blocks(
@@ -80,7 +82,8 @@ def drop_blocks(
     write_weights(tensors, out, shard_bytes=shard_bytes, copied=copied)
     carry_files(source, out)
     _write_json(out / "config.json", config)
-    return Dropped(gone, kept, base.parameters, base.count(tensors), total)
+    left_out = tuple(key for key in LEFT_OUT if base.config.get(key))
+    return Dropped(gone, kept, base.parameters, base.count(tensors), total, left_out)
 
 
 def check_drop(drop: Sequence[int], blocks: int, where: Path) -> None:

@@ -24,7 +24,7 @@ from factory.models.proof import Proof, prove
 from factory.models.surgery import Dropped, drop_blocks
 from factory.stages import Frozen, Progress
 
-VERSION = 3
+VERSION = 4
 # They read the config that is rewritten, and the proof holds for what they do.
 LIBRARIES = ("torch", "transformers")
 
@@ -54,7 +54,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
 
     Returns:
         The removed blocks (as a list and in words), metric and figure by which they were chosen (None where
-        the recipe names them), parameters before and after, and what the proof compared.
+        the recipe names them), parameters before and after, keys of config.json that were left out, and
+        what the proof compared.
 
     Raises:
         FactoryError: a drop that leaves no block, a model whose blocks cannot be removed safely, or a result
@@ -74,6 +75,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "metric": metric,
         "score": chosen.score if chosen else None,
         "parameters": {"base": sizes.base_parameters, "pruned": sizes.pruned_parameters},
+        "left_out": list(sizes.left_out),
         "proof": proof.facts(),
         "sentence": in_words(sizes.blocks, blocks),
     }
@@ -116,7 +118,7 @@ def cut(
 
     def told(note: str) -> None:
         steps.append(note)
-        progress(len(steps) - 1, 2, "parts of the proof", note)
+        progress(len(steps) - 1, max(2, len(steps)), "parts of the proof", note)
 
     shutil.rmtree(target, ignore_errors=True)
     try:

@@ -2,7 +2,8 @@
 read the result.
 
 TRL's SFTTrainer with PEFT on conversational prompt/completion rows, so the loss is on the response and
-its stop token alone. `lora` and `sft` take PEFT's and TRL's own field names over the defaults below.
+its stop token alone. `lora` and `sft` take PEFT's and TRL's own field names over our defaults
+(train_options.py).
 The adapter is merged into the weights: `model/` is a stock folder that differs from the pruned model in
 nothing but its weights. A run that was killed resumes from its last whole checkpoint, bit for bit.
 """
@@ -12,8 +13,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,47 +25,12 @@ from factory.errors import FactoryError
 from factory.models import load
 from factory.models.checkpoint import carry_files, follow_umask, stored_dtype
 from factory.stages import Frozen, Progress
+from factory.stages.train_options import REFUSALS, configs, refusal, refuse_tied, used
 from factory.wording import counted
 
 VERSION = 2
 LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "peft", "accelerate")
 
-# Defaults are ours where the paper gives none; rank and learning rate follow SDFT's LoRA runs.
-LORA: Mapping[str, Any] = {
-    "r": 16,
-    "lora_alpha": 32,
-    "lora_dropout": 0.0,
-    "target_modules": "all-linear",
-}
-SFT: Mapping[str, Any] = {
-    "num_train_epochs": 2,
-    "learning_rate": 1e-4,
-    "lr_scheduler_type": "cosine",
-    "max_length": 1024,  # longer rows are left out, never cut: a cut response has no stop token
-    "save_strategy": "steps",
-    "save_steps": 50,
-    "save_total_limit": 2,  # a kill may tear the newest
-    "logging_strategy": "steps",
-    "log_level": "error",
-    "disable_tqdm": True,
-}
-# A step reads about eight short rows on a GPU and four on a CPU, where packing gains nothing: its attention
-# computes the scores between packed rows too, and masks them.
-SFT_ON: Mapping[str, Mapping[str, Any]] = {
-    "cpu": {
-        "per_device_train_batch_size": 4,
-        "packing": False,
-        "bf16": False,
-        "gradient_checkpointing": False,
-    },
-    "cuda": {
-        "per_device_train_batch_size": 1,
-        "packing": True,
-        "packing_strategy": "bfd",
-        "bf16": True,
-        "gradient_checkpointing": True,
-    },
-}
 CURVE_POINTS = 50
 _COMPLETE = "complete"  # a file in a checkpoint folder: everything before it was written
 
@@ -117,11 +82,11 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     transformers.utils.logging.set_verbosity_error()
     source = inputs["model"]
     tokenizer = load.tokenizer(source)
-    lora, arguments = _configs(settings, out / "checkpoints")
+    lora, arguments = configs(settings.lora, settings.sft, settings.seed, out / "checkpoints")
     transformers.set_seed(settings.seed)
     # LoRA on frozen weights: on a CPU both are float32; on a GPU the base stays in its own dtype.
     model = load.causal_lm(source).train()
-    _refuse_tied(model, lora)
+    refuse_tied(model, lora)
     rows, tokens, left_out = _rows(settings, inputs, tokenizer, model, arguments.max_length)
     trainer = _trainer(settings, model, tokenizer, (lora, arguments), rows, progress)
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
@@ -149,77 +114,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "losses": curve[:: math.ceil(len(curve) / CURVE_POINTS)],
         "parameters": merged.num_parameters(),
         "trainable_parameters": trainable,
-        "used": _used(lora, trainer.args),
+        "used": used(lora, trainer.args),
     }
-
-
-def _used(lora: Any, arguments: Any) -> dict[str, Any]:
-    """The values a reader asks for first; a recipe may leave them to defaults of ours or the libraries'."""
-    at_once = arguments.train_batch_size * arguments.world_size
-    return {
-        "learning_rate": arguments.learning_rate,
-        "schedule": str(getattr(arguments.lr_scheduler_type, "value", arguments.lr_scheduler_type)),
-        "rank": lora.r,
-        "alpha": lora.lora_alpha,
-        "batch": at_once * arguments.gradient_accumulation_steps,
-        "packing": arguments.packing,
-        "max_length": arguments.max_length,
-    }
-
-
-def _configs(settings: Settings, checkpoints: Path) -> tuple[Any, Any]:
-    """PEFT's and TRL's own configuration objects."""
-    from peft import LoraConfig
-    from trl import SFTConfig
-
-    device = load.device()
-    ours = {
-        "output_dir": str(checkpoints),
-        "seed": settings.seed,
-        "data_seed": settings.seed,
-        "report_to": "none",
-        "use_cpu": device == "cpu",
-        "completion_only_loss": True,
-    }
-    lora = _checked("lora", LoraConfig, {**LORA, "task_type": "CAUSAL_LM"}, settings.lora)
-    sft = _checked("sft", SFTConfig, {**SFT, **SFT_ON[device], **ours}, settings.sft)
-    return lora, sft
-
-
-_REFUSALS = (TypeError, ValueError, AttributeError, KeyError, ImportError)
-"""What PEFT and TRL raise at values they do not take."""
-
-
-def _checked(kind: str, make: Callable[..., Any], defaults: Mapping[str, Any], chosen: dict[str, Any]) -> Any:
-    """`make` with the chosen fields over the defaults; its refusal becomes an error that names the field."""
-    try:
-        return make(**{**defaults, **chosen})
-    except _REFUSALS as together:
-        for name, value in chosen.items():
-            try:
-                make(**{**defaults, name: value})
-            except _REFUSALS as alone:
-                raise _refusal(f"train.{kind}.{name}", alone) from alone
-        raise _refusal(f"train.{kind}", together) from together
-
-
-def _refusal(where: str, error: Exception) -> FactoryError:
-    traceback.print_exception(error)  # into the step's log: the one line below may not be all
-    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return FactoryError(f"the library refuses this: {reason}", where=where, mend="Change it in the recipe")
-
-
-def _refuse_tied(model: Any, lora: Any) -> None:
-    """A tied embedding is also the head; an adapter on one of the two would be lost or doubled on saving."""
-    if not model.config.get_text_config().tie_word_embeddings:
-        return
-    named = [lora.target_modules, lora.modules_to_save, lora.trainable_token_indices]
-    if any(name in str(part) for part in named for name in ("embed_tokens", "lm_head")):
-        raise FactoryError(
-            "this model's embeddings are also its head (tie_word_embeddings), so they cannot be trained",
-            where="train.lora",
-            mend="Leave embed_tokens and lm_head out",
-        )
 
 
 def _rows(
@@ -277,7 +173,7 @@ def _pairs(targets: str, folder: Path, spec: DataSpec) -> list[tuple[str, str, s
 
 
 def _trainer(
-    settings: Settings, model: Any, tokenizer: Any, configs: tuple[Any, Any], rows: Any, progress: Progress
+    settings: Settings, model: Any, tokenizer: Any, options: tuple[Any, Any], rows: Any, progress: Progress
 ) -> Any:
     from transformers import PrinterCallback, TrainerCallback
     from trl import SFTTrainer
@@ -307,7 +203,7 @@ def _trainer(
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
 
-    lora, arguments = configs
+    lora, arguments = options
     try:
         trainer = SFTTrainer(
             model=model,
@@ -317,8 +213,8 @@ def _trainer(
             peft_config=lora,
             callbacks=[Report()],
         )
-    except _REFUSALS as error:
-        raise _refusal("train", error) from error
+    except REFUSALS as error:
+        raise refusal("train", error) from error
     trainer.remove_callback(PrinterCallback)
     if "logging_steps" not in settings.sft:
         steps = arguments.max_steps
@@ -341,8 +237,8 @@ def _fit(trainer: Any, checkpoint: str | None) -> None:
             where="train.sft.per_device_train_batch_size",
             mend="Lower it or max_length, or free the device's memory",
         ) from error
-    except _REFUSALS as error:  # such as a schedule that lacks one of its lr_scheduler_kwargs
-        raise _refusal("train", error) from error
+    except REFUSALS as error:  # such as a schedule that lacks one of its lr_scheduler_kwargs
+        raise refusal("train", error) from error
     weights = (p for p in trainer.model.parameters() if p.requires_grad)
     if not all(bool(p.isfinite().all()) for p in weights):
         raise FactoryError(

@@ -8,7 +8,7 @@ a bound on memory allows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,9 +119,13 @@ class Judge:
 
     @torch.inference_mode()
     def batches(
-        self, questions: Sequence[Question]
+        self, questions: Sequence[Question], done: Container[int] = ()
     ) -> Iterator[tuple[list[Question], dict[Place, tuple[float, bool]]]]:
         """Judges the questions of a group batch by batch, long ones first.
+
+        Args:
+            questions: of one group.
+            done: documents; a batch of these alone is passed over.
 
         Yields:
             The questions of a batch; and by choice its log-probability in nats, and whether it is the
@@ -141,6 +145,8 @@ class Judge:
                     rows = rows if spread else self._rows(kind, skip, forking)
                     batch = kind[: rows if forking else self._enough(kind, rows)]
                     kind = kind[len(batch) :]
+                    if all(d in done for one in batch for d, _ in one.targets):
+                        continue
                     if forking:
                         yield batch, self._fork(batch, spread, skip)
                     else:

@@ -9,7 +9,7 @@ earlier run.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 
 import torch
 from lighteval.models.abstract_model import LightevalModel
@@ -102,8 +102,12 @@ class Runner(LightevalModel):
         """
         raise NotImplementedError("no task of the suites scores whole texts")
 
-    def judged(self, docs: Sequence[Doc]) -> Iterator[Batch]:
+    def judged(self, docs: Sequence[Doc], done: Container[int] = ()) -> Iterator[Batch]:
         """Log-probabilities of every choice, batch by batch, long prompts first.
+
+        Batches are cut as if nothing were `done` (positions of documents answered before), and passed over
+        where all of a batch is: so a document meets the same others, and its sums the same rounding,
+        whenever it is answered.
 
         What does not fit the model is cut from the left (`truncated_tokens_count` of the response).
         Documents of one task and id come in the same batch; prefixes are shared within a task.
@@ -113,8 +117,10 @@ class Runner(LightevalModel):
         """
         judge, encoder = Judge(self._reader, self._bounds), Encoder(self.tokenizer, self.max_length)
         for group in _by_task(docs).values():
+            if all(d in done for d in group):
+                continue
             questions, cut = encoder.questions(docs, group)
-            for batch, found in judge.batches(questions):
+            for batch, found in judge.batches(questions, done):
                 answered: Batch = []
                 targets = {place: target for one in batch for place, target in one.targets.items()}
                 for d in dict.fromkeys(d for d, _ in targets):
@@ -131,17 +137,19 @@ class Runner(LightevalModel):
                     answered.append((d, response))
                 yield self._finished(answered, len(batch))
 
-    def generated(self, docs: Sequence[Doc]) -> Iterator[Batch]:
+    def generated(self, docs: Sequence[Doc], done: Container[int] = ()) -> Iterator[Batch]:
         """Greedy continuations, cut before the first stop sequence; batch by batch, long prompts first.
 
         Generation ends at a stop sequence, the model's end token or `generation_size` tokens. The prompt
-        is cut from the left so that prompt and continuation fit the model.
+        is cut from the left so that prompt and continuation fit the model. `done` is as in `judged`.
 
         Raises:
             FactoryError: the best logit of a row is no number; names task and row.
         """
         encoder = Encoder(self.tokenizer, self.max_length)
         for group in _by_task(docs).values():
+            if all(d in done for d in group):
+                continue
             prompts: dict[int, Tokens] = {}
             cut: dict[int, int] = {}
             for d, tokens in zip(group, encoder.prompts([docs[d] for d in group]), strict=True):
@@ -152,6 +160,8 @@ class Runner(LightevalModel):
             skip = self._shared_by_prompts(list(prompts.values()))
             root = self._reader.read([prompts[group[0]][:skip]])[1] if skip else None
             for members in self._generation_batches(docs, prompts):
+                if all(d in done for d in members):
+                    continue
                 made = self._generate([docs[d] for d in members], [prompts[d][skip:] for d in members], root)
                 answered: Batch = []
                 for d, new in zip(members, made, strict=True):

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from families import random_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from factory.cli import call
 from factory.errors import FactoryError
@@ -49,7 +51,7 @@ def sharded(folder: Path, **shards: list[str]) -> None:
         names = names + shards.get(letter, [])
         save_file({name: tensors[name] for name in names}, folder / f"{letter}.safetensors", {"format": "pt"})
     index = {name: f"{letter}.safetensors" for letter, names in parts.items() for name in names}
-    (folder / checkpoint.INDEX).write_text(json.dumps({"weight_map": index}))
+    (folder / checkpoint.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": index}))
 
 
 def index(**changes: str) -> Spoil:
@@ -60,6 +62,13 @@ def index(**changes: str) -> Spoil:
         (folder / checkpoint.INDEX).write_text(json.dumps(written))
 
     return spoil
+
+
+def no_metadata(folder: Path) -> None:
+    sharded(folder)
+    written = json.loads((folder / checkpoint.INDEX).read_text())
+    del written["metadata"]
+    (folder / checkpoint.INDEX).write_text(json.dumps(written))
 
 
 def truncated(folder: Path) -> None:
@@ -106,17 +115,25 @@ BAD: dict[str, tuple[Spoil, str]] = {
     "pickle in index": (index(**{NORM: "b.bin"}), "names 'b.bin', which is no safetensors file"),
     "promised": (index(model__absent="b.safetensors"), "promises model.absent in b.safetensors, which"),
     "twice in shards": (lambda f: sharded(f, b=["model.embed_tokens.weight"]), "stored twice, in a.saf"),
-    "truncated": (truncated, "where its header says"),
+    "no metadata": (no_metadata, "the index has no metadata, without which transformers does not load"),
+    "truncated": (truncated, "the file is cut short: it has 1"),
     "twice in header": (header(twice), "its header names model.norm.weight twice"),
     "overlap": (header(lambda h: h["model.norm.weight"].update(data_offsets=[0, 64])), "do not follow"),
     "wrong size": (header(lambda h: h["model.norm.weight"].update(shape=[7])), "bytes for 7 of BF16"),
     "noise": (lambda f: (f / "model.safetensors").write_bytes(b"no header at all"), "not a safetensors file"),
-    "empty": (lambda f: (f / "model.safetensors").write_bytes(b""), "not a safetensors file"),
+    "empty": (lambda f: (f / "model.safetensors").write_bytes(b""), "not a safetensors file (it has 0 bytes"),
     "pickled": (pickled, "the weights are pickle files"),
     "encoder": (config(is_encoder_decoder=True), "the model has an encoder"),
     "cross-attention": (config(add_cross_attention=True), "the model has an encoder"),
     "vision": (config(vision_config={"depth": 2}), "more than a language model (vision_config"),
-    "code": (config(auto_map={"AutoModelForCausalLM": "m.M"}), "code of its own"),
+    "code": (
+        config(model_type="mine", auto_map={"AutoModelForCausalLM": "m.M"}),
+        "code of its own to be run (auto_map in config.json): transformers has no causal",
+    ),
+    "code for no language model": (
+        config(model_type="vit", architectures=["ViT"], auto_map={"AutoModel": "m.M"}), "code of its own",
+    ),
+    "another class": (config(architectures=["MyLlama"], auto_map={"AutoModel": "m.M"}), "is a MyLlama, not"),
     "own weights": (config(transformers_weights="../x.safetensors"), "a weights file of its own"),
     "unknown family": (config(model_type="mine"), "transformers does not know model_type 'mine'"),
     "too few": (config(num_hidden_layers=8), "promises 8 blocks, the weights hold 6"),
@@ -142,6 +159,18 @@ def test_a_bad_folder_is_one_line_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
 
+def test_a_hybrid_model_without_full_attention_is_one_line_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = random_model(tmp_path / "base", "gemma3_text")
+    assert call(["prune", str(base), "--drop", "1,4,7", str(tmp_path / "out")]) == 2
+    assert (
+        "no block with full attention would be left (of this model they are 1, 4, 7)"
+        in (capsys.readouterr().err.splitlines()[-1])
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
 def test_a_single_file_wins_over_an_index_beside_it(tiny_model: Path, tmp_path: Path) -> None:
     """As in transformers: the index is what an earlier save left behind."""
     base = shutil.copytree(tiny_model, tmp_path / "base")
@@ -155,3 +184,24 @@ def test_a_header_of_a_hundred_megabytes_is_not_read(tmp_path: Path) -> None:
         file.truncate(10**12 + 8)
     with pytest.raises(FactoryError, match="header longer than the file"):
         read_header(tmp_path / "huge")
+
+
+@pytest.mark.parametrize("remote", ["modeling_mine.Mine", "someone/else--modeling_mine.Mine"])
+def test_code_of_its_own_that_transformers_does_without_is_left_out(
+    remote: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many checkpoints have it that were published before their family was in transformers."""
+    base, out = shutil.copytree(tiny_model, tmp_path / "base"), tmp_path / "out"
+    config(auto_map=dict.fromkeys(("AutoConfig", "AutoModel", "AutoModelForCausalLM"), remote))(base)
+    (base / "modeling_mine.py").write_text("raise SystemExit('the code was run')\n")
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    own = {**settings, "auto_map": {"AutoTokenizer": [None, remote]}}
+    (base / "tokenizer_config.json").write_text(json.dumps(own))
+    assert call(["prune", str(base), "--drop", "1:3", str(out)]) == 0
+    assert "left out of config.json: auto_map, which" in capsys.readouterr().out
+    assert "auto_map" not in (out / "config.json").read_text() + (out / "tokenizer_config.json").read_text()
+    assert json.loads((out / "tokenizer_config.json").read_text()) == settings
+    assert not (out / "modeling_mine.py").exists()
+    assert json.loads((out / "record.json").read_text())["facts"]["left_out"] == ["auto_map"]
+    AutoModelForCausalLM.from_pretrained(out, trust_remote_code=True)  # nothing is left to run
+    AutoTokenizer.from_pretrained(out, trust_remote_code=True)

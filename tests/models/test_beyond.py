@@ -10,7 +10,7 @@ from families import BEYOND, BLOCKS, random_model
 from transformers import AutoModelForCausalLM
 
 from factory.errors import FactoryError
-from factory.models import beyond, proof
+from factory.models import beyond, memory, proof
 from factory.models.architectures import TABLE
 from factory.models.checkpoint import read_checkpoint
 from factory.models.surgery import drop_blocks
@@ -83,9 +83,18 @@ def test_the_proof_cannot_be_switched_off(tmp_path: Path) -> None:
     assert not (tmp_path / "pruned").exists()
 
 
-def test_nor_done_by_halves_where_memory_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_memory_is_small_outputs_are_compared_block_by_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = random_model(tmp_path / "base", "olmo")
     monkeypatch.setattr(proof, "fits", lambda *_: False)
-    with pytest.raises(FactoryError, match="memory is too small for the whole proof, which olmo needs"):
+    _, proved = prune.cut(base, tmp_path / "pruned", [1], True, lambda *a, **k: None)
+    assert (proved.mode, proved.max_difference) == ("streamed", 0.0)
+
+
+def test_and_files_alone_prove_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = random_model(tmp_path / "base", "olmo")
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    with pytest.raises(FactoryError, match="memory is too small for the whole proof, which this olmo model"):
         prune.cut(base, tmp_path / "pruned", [1], True, lambda *a, **k: None)
-    assert not (tmp_path / "pruned").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]

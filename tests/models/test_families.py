@@ -15,12 +15,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from factory.errors import FactoryError
+from factory.models import streamed_proof
 from factory.models.architectures import TABLE
 from factory.models.blocks import runs
-from factory.models.checkpoint import parameter_count, read_checkpoint
+from factory.models.checkpoint import parameter_count, read_checkpoint, stored_dtype
 from factory.models.fields import FIELDS, Sliced
+from factory.models.file_proof import compare
 from factory.models.proof import prove
-from factory.models.streamed_proof import compare
+from factory.models.proof_plan import Plan
 from factory.models.surgery import drop_blocks
 
 DROPS = {"first": range(0, 2), "last": range(5, 8), "scattered": (1, 3, 6)}
@@ -39,6 +41,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pat
     return Made()
 
 
+def streamed(base: Path, pruned: Path, kept: tuple[int, ...]) -> None:
+    """Outputs compared with the blocks on the disk."""
+    checkpoint = read_checkpoint(base)
+    plan = Plan.of(checkpoint, stored_dtype(base), "cpu")
+    streamed_proof.compare(checkpoint, pruned, kept, plan, lambda note: None)
+
+
 def test_every_family_of_the_table_is_tried() -> None:
     assert set(FAMILIES) == set(TABLE)
 
@@ -54,6 +63,8 @@ def test_the_pruned_model_is_the_base_without_the_blocks(
     assert (proof.mode, proof.max_difference, proof.dtype) == ("whole", 0.0, "bfloat16")
     assert proof.window == (5 if "sliding_window" in FAMILIES[family] else None)
     compare(read_checkpoint(base), tmp_path / "pruned", dropped.kept)
+    if drop is DROPS["scattered"]:
+        streamed(base, tmp_path / "pruned", dropped.kept)
     pruned = AutoModelForCausalLM.from_pretrained(tmp_path / "pruned")
     assert pruned.config.num_hidden_layers == BLOCKS - len(drop)
     assert dropped.pruned_parameters == pruned.num_parameters() == parameter_count(tmp_path / "pruned")
@@ -74,8 +85,8 @@ def proved_or_refused(base: Path, out: Path, drop: set[int]) -> None:
         return
     dropped = drop_blocks(base, out, drop)
     assert prove(base, out, dropped.kept).max_difference == 0.0
-    if (checkpoint := read_checkpoint(base)).row.listed:
-        compare(checkpoint, out, dropped.kept)
+    compare(read_checkpoint(base), out, dropped.kept)
+    streamed(base, out, dropped.kept)
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -107,7 +118,7 @@ SHUFFLED = {
 @pytest.mark.parametrize(
     ("family", "key"), [(f, key) for f in TABLE for key in TABLE[f].per_block if key in SHUFFLED]
 )
-def test_both_proofs_see_a_field_that_gives_a_block_another_kind(
+def test_every_proof_sees_a_field_that_gives_a_block_another_kind(
     family: str, key: str, saved: Any, tmp_path: Path
 ) -> None:
     base, out = saved[family, "bfloat16"], tmp_path / "pruned"
@@ -120,10 +131,12 @@ def test_both_proofs_see_a_field_that_gives_a_block_another_kind(
         prove(base, out, dropped.kept)
     with pytest.raises(FactoryError, match="is not the base without these blocks"):
         compare(read_checkpoint(base), out, dropped.kept)
+    with pytest.raises(FactoryError, match=r"is not the base without these blocks|no fitting weights"):
+        streamed(base, out, dropped.kept)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_both_proofs_see_swapped_blocks(family: str, saved: Any, tmp_path: Path) -> None:
+def test_every_proof_sees_swapped_blocks(family: str, saved: Any, tmp_path: Path) -> None:
     base, out = saved[family, "bfloat16"], tmp_path / "pruned"
     dropped = drop_blocks(base, out, (2,))
     row, weights = read_checkpoint(out).row, load_file(out / "model.safetensors")
@@ -138,6 +151,8 @@ def test_both_proofs_see_swapped_blocks(family: str, saved: Any, tmp_path: Path)
         prove(base, out, dropped.kept)
     with pytest.raises(FactoryError, match="is not the base without these blocks"):
         compare(read_checkpoint(base), out, dropped.kept)
+    with pytest.raises(FactoryError, match=r"is not the base without these blocks|no fitting weights"):
+        streamed(base, out, dropped.kept)
 
 
 def deleted_in_memory(folder: Path, kept: tuple[int, ...]) -> Any:

@@ -130,7 +130,7 @@ def test_workloads_that_cannot_be_run(tiny_model: Path, work: Workload, says: st
 
 def test_a_missing_shard_is_told_by_its_name(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
-    index = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
+    index = {"metadata": {}, "weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(FactoryError, match=r"model-00001-of-00002\.safetensors") as refused:
         measure([tmp_path], WORK, threads=1)

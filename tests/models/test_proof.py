@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import resource
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from families import random_model
+from families import BEYOND, FAMILIES, random_model
 from safetensors.torch import load_file, save_file
 
 from factory.errors import FactoryError
-from factory.models import memory, proof
+from factory.models import memory, proof, proof_plan, streamed_proof
 from factory.models.checkpoint import read_checkpoint
 from factory.models.surgery import drop_blocks
 
@@ -35,10 +36,13 @@ def test_it_goes_beyond_the_window_with_a_cache(pruned: Any) -> None:
     assert found.facts()["max_difference"] == 0.0
 
 
-def test_a_wide_window_is_made_narrow_in_both_models(pruned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wide_window_is_made_narrow_in_both_models_only_where_it_is_much_work(
+    pruned: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert proof.prove(*pruned).narrowed_from is None
-    monkeypatch.setattr(proof, "WIDEST_WINDOW", {"cpu": 4, "cuda": 4})
-    monkeypatch.setattr(proof, "NARROW", 3)
+    monkeypatch.setattr(proof_plan, "NARROW", 3)
+    assert proof.prove(*pruned).narrowed_from is None  # little work, wide as it is
+    monkeypatch.setattr(proof_plan, "WORK", {"cpu": 1.0, "cuda": 1.0})
     found = proof.prove(*pruned)
     assert (found.window, found.narrowed_from, found.tokens) == (3, 5, 2 * 16 + (3 + 8) + 8)
     assert "windows of 5 made 3" in found.sentence()
@@ -84,12 +88,101 @@ def test_outputs_that_are_no_numbers_prove_nothing(tmp_path: Path) -> None:
 def test_a_model_too_large_for_memory_is_compared_block_by_block(
     pruned: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "available", lambda: 1000)
+    monkeypatch.setattr(proof, "fits", lambda *_: False)
     told: list[str] = []
     found = proof.prove(*pruned, told.append)
-    assert (found.mode, found.tokens, found.max_difference) == ("streamed", 0, None)
-    assert "no outputs were compared" in found.sentence()
-    assert told == ["the model is too large for memory: comparing block by block"]
+    assert (found.mode, found.tokens, found.generated, found.window) == ("streamed", 5 + 8 + 2, 2, 5)
+    assert (found.max_difference, found.dtype, found.why_no_outputs) == (0.0, "bfloat16", None)
+    assert found.sentence().startswith("proved block by block: over 15 tokens, 2 of them generated, every")
+    assert [note.split(":")[0] for note in told] == [
+        "the model is too large for memory", "running the base without the blocks, block by block",
+        "running the pruned model, block by block",
+    ]  # fmt: skip
+    assert sorted(path.name for path in pruned[1].parent.iterdir()) == ["base", "pruned"]
+
+
+def test_where_not_even_two_blocks_fit_the_files_are_compared(
+    pruned: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    found = proof.prove(*pruned)
+    assert (found.mode, found.tokens, found.max_difference) == ("files", 0, None)
+    assert "no outputs were compared, because embeddings and two blocks need" in found.sentence()
+
+
+def test_experts_that_are_fused_when_loaded_need_room_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = random_model(tmp_path / "base", "mixtral")
+    kept = drop_blocks(base, tmp_path / "pruned", (2,)).kept
+    monkeypatch.setattr(proof, "fits", lambda *_: False)
+    assert proof.prove(base, tmp_path / "pruned", kept).mode == "streamed"
+    # In two bytes: of 8 blocks 4 experts with 3 matrices of 32 x 48, and the router, which has another name.
+    needed = 2 * 8 * (4 * 3 * 32 * 48 + 4 * 32)
+    for free, mode in ((needed, "streamed"), (needed - 1, "files")):
+        monkeypatch.setattr(streamed_proof.shutil, "disk_usage", lambda _, n=free: SimpleNamespace(free=n))
+        assert proof.prove(base, tmp_path / "pruned", kept).mode == mode
+
+
+def stored_swap(out: Path) -> None:
+    """Two tensors of one shape, exchanged within a block."""
+    weights = load_file(out / "model.safetensors")
+    one, other = (f"model.layers.3.mlp.{name}_proj.weight" for name in ("gate", "up"))
+    weights[one], weights[other] = weights[other], weights[one]
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+
+
+def window_pattern(out: Path) -> None:
+    """What makes block 3 another than it was."""
+    config = json.loads((out / "config.json").read_text())
+    kinds = config["layer_types"]
+    kinds[3] = {"full_attention": "sliding_attention", "sliding_attention": "full_attention"}[kinds[3]]
+    (out / "config.json").write_text(json.dumps(config))
+
+
+def rotation(out: Path) -> None:
+    """Another base of the rotations, for all blocks: seen at the first."""
+    text = (out / "config.json").read_text()
+    assert '"rope_theta": 10000.0' in text
+    (out / "config.json").write_text(text.replace('"rope_theta": 10000.0', '"rope_theta": 500.0'))
+
+
+def head(out: Path) -> None:
+    weights = load_file(out / "model.safetensors")
+    weights["model.norm.weight"] += 1
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("family", "spoil", "says"),
+    [
+        ("llama", stored_swap, "block 3 gives other outputs than the base's block 4"),
+        ("qwen2", window_pattern, "block 3 gives other outputs than the base's block 4"),
+        ("llama", rotation, "block 0 gives other outputs than the base's block 0"),
+        ("llama", head, "generation differ by up to"),
+    ],
+)
+def test_outputs_block_by_block_name_what_differs(family: str, spoil: Any, says: str, tmp_path: Path) -> None:
+    base, out = random_model(tmp_path / "base", family), tmp_path / "pruned"
+    kept = drop_blocks(base, out, (2,)).kept
+    spoil(out)
+    checkpoint = read_checkpoint(base)
+    plan = proof_plan.Plan.of(checkpoint, "bfloat16", "cpu")
+    with pytest.raises(FactoryError, match=says):
+        streamed_proof.compare(checkpoint, out, kept, plan, lambda note: None)
+
+
+WINDOWED = [name for name, own in (FAMILIES | BEYOND).items() if "sliding_window" in own]
+
+
+@pytest.mark.parametrize("family", WINDOWED)
+def test_a_long_prompt_runs_in_chunks(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof_plan, "CHUNK", 6)
+    base = random_model(tmp_path / "base", family)
+    dropped = drop_blocks(base, tmp_path / "pruned", (1, 4))
+    plan = proof_plan.Plan.of(read_checkpoint(base), "bfloat16", "cpu")
+    assert (plan.prompt, plan.chunk) == (13, 6)
+    assert proof.prove(base, tmp_path / "pruned", dropped.kept).max_difference == 0.0
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from factory.errors import FactoryError
 from factory.models import checkpoint, kernel_copy
+from factory.models.file_proof import compare
 from factory.models.proof import prove
-from factory.models.streamed_proof import compare
 from factory.models.surgery import drop_blocks
 
 
