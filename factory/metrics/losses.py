@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from factory.metrics.batches import Batch, Texts
-from factory.models.load import gives_tuples
+from factory.models.load import tuple_length
 from factory.stages import Progress
 
 
@@ -128,11 +128,11 @@ def _perplexities(
     import torch
 
     total = torch.zeros(len(sets), dtype=torch.float64, device=model.device)
-    tuples = gives_tuples(model, blocks)
+    values = tuple_length(model, blocks)
     with torch.inference_mode():
         for batch in texts.batches():
             for i, gone in enumerate(sets):
-                with _passed_by(blocks, gone, tuples):
+                with _passed_by(blocks, gone, values):
                     total[i] += _loss(model, batch)
             done = texts.rows + len(batch.ids)
             each = max(done, texts.expected or 0)
@@ -142,11 +142,11 @@ def _perplexities(
 
 
 @contextmanager
-def _passed_by(blocks: Any, gone: Collection[int], tuples: bool) -> Iterator[None]:
+def _passed_by(blocks: Any, gone: Collection[int], values: int) -> Iterator[None]:
     """Lets the stream pass by some blocks; they compute nothing, and keep their place and attributes."""
 
     def passing(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
-        return (hidden_states,) if tuples else hidden_states
+        return (hidden_states, *[None] * (values - 1)) if values else hidden_states
 
     try:
         for index in gone:
