@@ -79,6 +79,7 @@ def importance(
     rows: int,
     metric: metrics.Name,
     drop: int | None,
+    exclude: tuple[int, int],
     out: Path | None,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -89,7 +90,8 @@ def importance(
         data: a dataset folder or `sandbox/<name>`; None stands for sandbox/corpus, for sandbox/base only.
         rows: texts read at most.
         metric: one of `factory.metrics.METRICS`.
-        drop: how many blocks would go; by default 3 of 16, the paper's 6 of 32.
+        drop: how many blocks would go; by default 3 of 16, the paper's 6 of 32, or all that may.
+        exclude: blocks at the beginning and at the end that stay.
         out: a file that is to hold importance.json.
         progress: told the texts done.
 
@@ -115,15 +117,19 @@ def importance(
     config = read_config(base)
     row = architecture_of(config, base, [tensor.name for tensor in stored_tensors(base)])
     blocks = block_count(config, row, base)
-    drop = max(1, blocks * 3 // 16) if drop is None else drop
-    if not 1 <= drop < blocks:
-        what = f"{drop} of {blocks} blocks cannot be removed"
+    room = min(blocks - sum(exclude), blocks - 1)
+    drop = max(1, min(blocks * 3 // 16, room)) if drop is None else drop
+    if not 1 <= drop <= room:
+        kept = f", of which {exclude[0]} at the beginning and {exclude[1]} at the end stay," * any(exclude)
+        fewer = "Exclude fewer" if any(exclude) else None
         raise FactoryError(
-            what, where=str(model), mend=f"Say --drop 1 to {blocks - 1}" if blocks > 1 else None
+            f"{drop} of {blocks} blocks{kept} cannot be removed",
+            where=str(model),
+            mend=f"Say --drop 1 to {room}" if room > 0 else fewer,
         )
     spec = TextSpec(name="calibration", rows=rows)
     rounds = drop if metrics.METRICS[metric].shape == "order" else None
-    chosen = stage.Settings(data=spec, max_tokens=1024, metric=metric, rounds=rounds)
+    chosen = stage.Settings(data=spec, max_tokens=1024, metric=metric, rounds=rounds, exclude=exclude)
     source = resolve_dataset(
         data or "sandbox/corpus", None, "--data", Path.cwd(), Wanted(None, (spec.split,))
     )
@@ -134,13 +140,13 @@ def importance(
         table, seconds = stage.score(chosen, {"base": base, "calibration": folder}, progress)
     if out is not None:
         write_atomically(out, json.dumps(table, indent=1) + "\n")
-    best = choice.choose(table, drop)
+    best = choice.choose(table, drop, exclude)
     return {
         **table,
         "drop": list(best.blocks),
         "score": best.score,
-        "sentence": choice.sentence(table, best),
-        "ranking": choice.ranking(table, drop, removed=best.blocks),
+        "sentence": choice.sentence(table, best, exclude),
+        "ranking": choice.ranking(table, drop, exclude, best.blocks),
         "tokens_per_second": round(table["tokens"] / seconds, 1),
     }
 

@@ -1,71 +1,78 @@
-"""The benchmarks that score a recipe's models: which tasks, with how many solved examples, on which rows.
+"""The benchmarks that score models: which tasks, with how many solved examples, on which rows.
 
-Part of `outside.py`'s work: names and numbers of `evaluate` are checked against the suite, and rows that
-stand in for a task's own against what the task reads.
+For a recipe (part of `outside.py`'s work) and for `factory evaluate`: names and numbers are checked against
+the suite, and rows that stand in for a task's own against what the task reads. `where` tells the place of a
+key, `("evaluate", "shots", "arc")`, as the person wrote it: a line of a recipe, or an option.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from factory.dataset_files import PartError, column_names, read_rows, select_local
+from factory.dataset_files import PartError, Wanted, column_names, read_rows, select_local
 from factory.errors import FactoryError
 from factory.nearest import suggest
-from factory.recipe import Recipe
+from factory.recipe_parts import Evaluate
 from factory.sources import Source, at_hand, resolve_dataset
-from factory.tasks.suites import SUITES, Task, wanted
+from factory.tasks.rows import part_of
+from factory.tasks.suites import SUITES, Task
+
+Where = Callable[..., str]
 
 
-def shots_of(recipe: Recipe) -> dict[str, int]:
+def shots_of(written: Evaluate, where: Where) -> dict[str, int]:
     """The tasks to score, in the suite's order, with their solved examples.
 
     Raises:
         FactoryError: an unknown suite or task, or shots for a task that takes none.
     """
-    written = recipe.evaluate
     if written.suite not in SUITES:
-        where = recipe.where("evaluate", "suite")
         what = f"there is no suite '{written.suite}'"
-        raise FactoryError(what, where=where, mend=suggest(written.suite, SUITES))
+        raise FactoryError(what, where=where("evaluate", "suite"), mend=suggest(written.suite, SUITES))
     suite = SUITES[written.suite]
     for key in ("tasks", "shots", "datasets"):
         for i, name in enumerate(getattr(written, key) or ()):
             if name not in suite:
-                where = recipe.where("evaluate", key, i if key == "tasks" else name)
+                place = where("evaluate", key, i if key == "tasks" else name)
                 what = f"suite '{written.suite}' has no task '{name}'"
-                raise FactoryError(what, where=where, mend=suggest(name, suite))
+                raise FactoryError(what, where=place, mend=suggest(name, suite))
     for name, count in written.shots.items():
         if suite[name].preamble and count:
-            where = recipe.where("evaluate", "shots", name)
             what = f"task '{name}' takes no shots: its preamble stands for them"
-            raise FactoryError(what, where=where, mend="Remove the line, or set it to 0")
+            place = where("evaluate", "shots", name)
+            raise FactoryError(what, where=place, mend="Leave it out, or set it to 0")
     chosen = written.tasks or tuple(suite)
     return {name: written.shots.get(name, task.shots) for name, task in suite.items() if name in chosen}
 
 
-def find_benchmarks(recipe: Recipe, shots: Mapping[str, int]) -> dict[str, Source]:
-    """The datasets of the tasks in `shots`.
+def find_benchmarks(
+    written: Evaluate, shots: Mapping[str, int], folder: Path, where: Where
+) -> dict[str, Source]:
+    """The datasets of the tasks in `shots`; relative folders start from `folder`.
 
     Raises:
         FactoryError: a dataset lacks a config, split or column that its task reads, or rows for the shots.
     """
-    return {name: _benchmark(recipe, SUITES[recipe.evaluate.suite][name], shots[name]) for name in shots}
+    suite = SUITES[written.suite]
+    return {name: _benchmark(written, suite[name], count, folder, where) for name, count in shots.items()}
 
 
-def _benchmark(recipe: Recipe, task: Task, shots: int) -> Source:
-    name, written = task.task, recipe.evaluate
+def _benchmark(written: Evaluate, task: Task, shots: int, folder: Path, where: Where) -> Source:
+    name = task.task
     own = name not in written.datasets
-    where = recipe.where(*(("evaluate", "suite") if own else ("evaluate", "datasets", name)))
-    where_shots = recipe.where("evaluate", "shots", name) if name in written.shots else where
+    place = where(*(("evaluate", "suite") if own else ("evaluate", "datasets", name)))
+    place_shots = where("evaluate", "shots", name) if name in written.shots else place
+    wanted = part_of(task, shots, written.limit)
     try:
         reference = written.datasets.get(name, task.dataset)
-        source = resolve_dataset(reference, None, where, recipe.folder, wanted(task, shots))
+        revision = task.revision if own else None
+        source = resolve_dataset(reference, revision, place, folder, wanted)
         if own and source.kind == "sandbox" and name not in written.shots:
             return source  # known to do
-        with at_hand(source) as folder:
-            if folder is not None:
-                _check_rows(folder, task, shots, where, where_shots)
+        with at_hand(source) as there:
+            if there is not None:
+                _check_rows(there, task, shots, wanted, place, place_shots)
     except FactoryError as error:
         mend = error.mend
         if isinstance(error, PartError) and error.part == ("config",):  # `datasets` has no place to name one
@@ -74,8 +81,8 @@ def _benchmark(recipe: Recipe, task: Task, shots: int) -> Source:
     return source
 
 
-def _check_rows(folder: Path, task: Task, shots: int, where: str, where_shots: str) -> None:
-    for config, splits in select_local(folder, wanted(task, shots), where).items():
+def _check_rows(folder: Path, task: Task, shots: int, wanted: Wanted, where: str, where_shots: str) -> None:
+    for config, splits in select_local(folder, wanted, where).items():
         for split, names in splits.items():
             files = [folder / name for name in names]
             there = column_names(files)

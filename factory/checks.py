@@ -1,15 +1,15 @@
 """Does a regenerated response still carry the original's answer? Regeneration asks here, row by row.
 
 A check extracts the answer of both texts and compares them; two texts without an answer never count as
-equal. `select` puts all tests in a row: a response that was cut off, is empty, speaks of the reference
-it was shown, or has lost the answer gives way to the original. No row is dropped.
+equal. `judge` puts all tests in a row: a response that was cut off, is empty, speaks of the reference it was
+shown, or has lost the answer fails, and says why. selection.py decides what becomes of it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from functools import lru_cache
 
 from factory.engines import Generated
 
@@ -114,9 +114,37 @@ CHECKS: Mapping[str, Check] = {
 }
 
 
+REGEX = "regex:"
+"""Before a pattern of the user's own: `regex:Final answer: (.+)`."""
+
+
+@lru_cache
+def find(name: str) -> Check:
+    """The check of a name in `CHECKS`, or of a pattern behind `regex:`.
+
+    A pattern finds the last place where it matches; what its first group holds there (the whole match,
+    where it has none) is the answer, white space aside.
+
+    Raises:
+        KeyError: there is no such check.
+        re.error: the pattern is none.
+    """
+    if not name.startswith(REGEX):
+        return CHECKS[name]
+    pattern = re.compile(name.removeprefix(REGEX), re.MULTILINE)
+
+    def last(text: str) -> str | None:
+        found = None
+        for match in pattern.finditer(text):
+            found = match[1] if pattern.groups else match[0]
+        return " ".join((found or "").split()) or None
+
+    return _same(last)
+
+
 def has_answer(row: Mapping[str, str], check: str) -> bool:
     """Whether a check finds in a row the answer that a regenerated response is to keep."""
-    return CHECKS[check](row, _reference(row)) == OK
+    return find(check)(row, _reference(row)) == OK
 
 
 # What a model says when it talks about the response that it was shown, instead of giving its own.
@@ -136,36 +164,23 @@ def speaks_of_reference(row: Mapping[str, str], generated: str) -> bool:
     return any(phrase not in own for phrase in _LEAKS.findall(_words(generated)))
 
 
-class Selection(NamedTuple):
-    """What a row is trained on.
-
-    Attributes:
-        response: the text taken.
-        kept: "regenerated" or "original".
-        reason: one of `REASONS`; "ok" exactly where the regenerated text was kept.
-    """
-
-    response: str
-    kept: str
-    reason: str
-
-
-def select(row: Mapping[str, str], generated: Generated, check: str) -> Selection:
-    """Chooses between the original and the regenerated response of a row.
+def judge(row: Mapping[str, str], generated: Generated, check: str) -> str:
+    """`OK`, or what speaks against a regenerated response, one of `REASONS`.
 
     Args:
         row: instruction, context, response (the original) and answer, "" where there is none.
         generated: what the engine gave for it.
-        check: a name in `CHECKS`.
+        check: a name that `find` knows.
     """
+    if reason := flaw(generated):
+        return reason
+    if speaks_of_reference(row, generated.text):
+        return LEAK
+    return find(check)(row, generated.text)
+
+
+def flaw(generated: Generated) -> str | None:
+    """Why a text is no response at all: it was cut off, or says nothing."""
     if generated.finish != "stop":
-        reason = TRUNCATED
-    elif not generated.text.strip():
-        reason = EMPTY
-    elif speaks_of_reference(row, generated.text):
-        reason = LEAK
-    else:
-        reason = CHECKS[check](row, generated.text)
-    if reason == OK:
-        return Selection(generated.text, "regenerated", OK)
-    return Selection(row["response"], "original", reason)
+        return TRUNCATED
+    return None if generated.text.strip() else EMPTY

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -22,8 +23,6 @@ from factory.nearest import suggest
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Check = Literal["final_number", "choice_letter", "exact", "contains", "none"]
-CHECKS: tuple[str, ...] = get_args(Check)
 ROW_COLUMNS = ("instruction", "context", "response", "answer")
 
 
@@ -36,6 +35,23 @@ def _known_prompt(kind: str) -> str:
 
 
 Prompt = Annotated[str, AfterValidator(_known_prompt)]
+
+
+def _known_check(name: str) -> str:
+    try:
+        checks.find(name)
+    except KeyError:
+        names = [*checks.CHECKS, checks.REGEX]
+        context = {"name": name, "mend": suggest(name, names)}
+        raise PydanticCustomError("unknown_name", "there is no check '{name}'", context) from None
+    except re.error as error:
+        context = {"reason": str(error), "mend": "Correct it; Python's regular expressions are meant"}
+        what = "the pattern behind `regex:` cannot be read: {reason}"
+        raise PydanticCustomError("unknown_name", what, context) from None
+    return name
+
+
+Check = Annotated[str, AfterValidator(_known_check)]
 
 
 class Columns(BaseModel):

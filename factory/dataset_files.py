@@ -149,6 +149,7 @@ class Wanted:
         splits: none for all there are.
         every_config: all configs that have the first of `splits` are read, as MMLU's subjects are.
         without: configs left out of those.
+        configs: configs that must be among those.
         only_will_do: where there is one config alone, it is taken for `config`.
         beside: further files that are read where they exist.
     """
@@ -157,6 +158,7 @@ class Wanted:
     splits: tuple[str, ...] = ("train",)
     every_config: bool = False
     without: tuple[str, ...] = ()
+    configs: tuple[str, ...] = ()
     only_will_do: bool = False
     beside: tuple[str, ...] = ()
 
@@ -183,6 +185,7 @@ def select(names: Sequence[str], readme: str | None, wanted: Wanted, where: str)
             raise PartError(
                 f"the dataset has no config with a split '{first}'", "split", where=where, mend=mend
             )
+        _complete(chosen, wanted, where)
     elif wanted.config in known:
         chosen = [str(wanted.config)]
     elif len(known) == 1 and (wanted.config is None or wanted.only_will_do):
@@ -196,6 +199,15 @@ def select(names: Sequence[str], readme: str | None, wanted: Wanted, where: str)
         what = f"the dataset has no config '{wanted.config}'"
         raise PartError(what, "config", where=where, mend=suggest(wanted.config, known))
     return {config: _wanted_splits(config, configs[config], wanted, where) for config in chosen}
+
+
+def _complete(chosen: Sequence[str], wanted: Wanted, where: str) -> None:
+    missing = [config for config in wanted.configs if config not in chosen]
+    if missing:
+        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        what = f"{len(missing)} of its {len(wanted.configs)} configs are missing: {named}"
+        mend = f"Add their '{wanted.splits[0]}' rows, or set a limit: it marks the score as not comparable"
+        raise FactoryError(what, where=where, mend=mend)
 
 
 def _wanted_splits(

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from factory.run import Event, Events
 from factory.stages import Progress
-from factory.table import render
+from factory.table import render, won_lost
 from factory.wording import duration
 
 WIDE = 120  # columns assumed where no terminal tells its width
@@ -146,8 +146,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
 
 
 def score_table(report: Path) -> None:
-    """Print the scores in a report.json, in percent; average and recovery with their 95 % intervals."""
-    _print(render(json.loads(report.read_text()), _console().width))
+    """Print the scores in a report.json, in percent, and what each model won and lost against the base."""
+    content = json.loads(report.read_text())
+    _print(render(content, _console().width))
+    if all("won" in model.get("minus_base", {}).get("average", {}) for model in content["models"]):
+        # Reports of earlier versions do not tell. A title of the table's own would fold to its width.
+        print("\nDocuments won / lost against the base; on all others both score the same")
+        _print(won_lost(content))
 
 
 def _console() -> Console:

@@ -122,12 +122,12 @@ def _asked(
         mend = "Give a branch, tag or commit that exists"
         raise FactoryError(f"'{reference}' has no revision '{revision}'", where=where, mend=mend) from None
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
-        what = f"there is no {kind} '{reference}', neither as a folder beside the recipe nor on the Hub"
+        what = f"there is no {kind} '{reference}', neither as a folder nor on the Hub"
         raise FactoryError(what, where=where, mend="Correct the name, or log in if it is private") from None
     except (OSError, errors.HTTPError) as error:  # offline mode and missing cache entries are OSErrors
         what = (
-            f"'{reference}' is no folder beside the recipe, and the Hub cannot be asked for a {kind} of that "
-            f"name ({type(error).__name__})"
+            f"'{reference}' is no folder, and the Hub cannot be asked for a {kind} of that name "
+            f"({type(error).__name__})"
         )
         mend = "Correct the path, or go online once (HF_HUB_OFFLINE unset)"
         raise _UnreachableError(FactoryError(what, where=where, mend=mend)) from None

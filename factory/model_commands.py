@@ -1,4 +1,4 @@
-"""The commands on a single model, which need no recipe: sizes, measure, importance, prune.
+"""The commands on a single model, which need no recipe: sizes, measure, importance, prune, evaluate.
 
 Joined to the others in cli.py, and as thin: alone.py and models/ do the work. Nothing heavy is imported
 before a command runs.
@@ -123,6 +123,8 @@ def importance(
     drop: Annotated[
         int | None, typer.Option(min=1, help="How many blocks would go; by default 3 in 16.")
     ] = None,
+    exclude_first: Annotated[int, typer.Option(min=0, help="Blocks at the beginning that must stay.")] = 0,
+    exclude_last: Annotated[int, typer.Option(min=0, help="Blocks at the end that must stay.")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all figures to this new JSON file.")
     ] = None,
@@ -134,7 +136,9 @@ def importance(
     from factory.wording import counted
 
     with orderly(), display.task("importance", as_json) as progress:
-        found = alone.importance(model, data, rows, metric, drop, out, progress)
+        found = alone.importance(
+            model, data, rows, metric, drop, (exclude_first, exclude_last), out, progress
+        )
     if as_json:
         print(json.dumps({"kind": "result", **found}))
         return
@@ -182,3 +186,59 @@ def prune(
     if facts["left_out"]:
         print(f"left out of config.json: {', '.join(facts['left_out'])}, which transformers does without")
     print(f"the model is in {out} ({facts['bytes'] / 1e6:,.0f} MB)")
+
+
+@commands.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, sandbox/base or a Hub id.")],
+    suite: Annotated[
+        str, typer.Option(help="openllm_v1, or sandbox_v1 on the sandbox's rows.")
+    ] = "openllm_v1",
+    tasks: Annotated[
+        str | None, typer.Option(metavar="arc,gsm8k", help="Only these tasks of the suite.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Documents of each task or subject: marked as not comparable.")
+    ] = None,
+    shots: Annotated[
+        str | None, typer.Option(metavar="arc=5,gsm8k=0", help="Other solved examples than the suite's.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Rows as <org>__<name>/<config>/<split>.parquet; by default from the Hub."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep scores, samples and lighteval's results here; resumes."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Documents at a time.")] = 32,
+    as_json: AsJson = False,
+) -> None:
+    """Score a model on a suite of benchmarks.
+
+    Needs no recipe. With --out, the same command goes on where it was interrupted.
+    """
+    from factory import alone_evaluate, display, score_lines
+    from factory.recipe_parts import Evaluate
+
+    written = Evaluate(
+        suite=suite,
+        tasks=score_lines.names(tasks),
+        limit=limit,
+        shots=score_lines.counts(shots),
+        batch_size=batch_size,
+    )
+    asked = alone_evaluate.Asked(model, written, revision, data)
+    with display.task("evaluate", as_json) as progress:
+        found = alone_evaluate.evaluate(asked, out, progress)
+    if as_json:
+        print(json.dumps({"kind": "result", **found}))
+        return
+    print(*score_lines.title(found), sep="\n")
+    display.table(score_lines.HEADINGS, score_lines.rows(found), left=2)
+    print(*score_lines.notes(found), sep="\n")
+    if out is not None:
+        print(f"record, scores and samples are in {out}")

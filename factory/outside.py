@@ -64,7 +64,7 @@ def gather(recipe: Recipe) -> Outside:
     Raises:
         FactoryError: the first thing that cannot be used, with its line in the recipe.
     """
-    shots = shots_of(recipe)  # names first: they cost nothing to check
+    shots = shots_of(recipe.evaluate, recipe.where)  # names first: they cost nothing to check
     where = recipe.where("base", "model")
     base = resolve_model(recipe.base.model, recipe.base.revision, where, recipe.folder)
     if base.path is not None and not has_chat_template(base.path):
@@ -88,7 +88,7 @@ def gather(recipe: Recipe) -> Outside:
         datasets={name: _dataset(recipe, name, specs[name]) for name in recipe.datasets},
         specs=specs,
         shots=shots,
-        benchmarks=find_benchmarks(recipe, shots),
+        benchmarks=find_benchmarks(recipe.evaluate, shots, recipe.folder, recipe.where),
         foreign=_foreign(recipe, {**config, row.count: blocks - recipe.prune.count}),
         parameters=_parameters(recipe, tensors, config, row, blocks),
     )

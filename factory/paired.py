@@ -27,14 +27,24 @@ class TaskSamples:
     index: Sequence[int]
     group: Sequence[str]
     score: Sequence[float]
+    prompt: Sequence[str] = ()
 
     @classmethod
     def read(cls, path: Path) -> TaskSamples:
-        """From a parquet file with the columns index, group and score."""
+        """From a parquet file with the columns index, group, score and prompt (a hash)."""
         import pyarrow.parquet as pq
 
-        table = pq.read_table(path, columns=["index", "group", "score"]).to_pydict()
-        return cls(table["index"], [str(group) for group in table["group"]], table["score"])
+        names = ["index", "group", "score", "prompt"]
+        table = pq.read_table(path, columns=names).to_pydict()
+        return cls(*(table[name] for name in names))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """On how many documents one model scored higher than another, and lower; on all others the same."""
+
+    won: int
+    lost: int
 
 
 class Paired:
@@ -55,6 +65,7 @@ class Paired:
         """
         self.tasks = tuple(next(iter(samples.values())))
         self.n: dict[str, int] = {}
+        self._samples = samples
         self._points: dict[tuple[str, str], float] = {}
         self._draws: dict[tuple[str, str], Array] = {}
         for task in self.tasks:
@@ -73,6 +84,15 @@ class Paired:
     def difference(self, model: str, against: str, task: str | None = None) -> Estimate:
         """`model` minus `against` on a task, or on the average."""
         return self._estimate(lambda ours, theirs: ours - theirs, (model, against), task)
+
+    def counts(self, model: str, against: str, task: str | None = None) -> Counts:
+        """The documents of a task, or of all, that `model` won and lost to `against`."""
+        won = lost = 0
+        for name in self.tasks if task is None else (task,):
+            ours, theirs = (self._samples[one][name].score for one in (model, against))
+            apart = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
+            won, lost = won + int((apart > 0).sum()), lost + int((apart < 0).sum())
+        return Counts(won, lost)
 
     def recovery(self, model: str, base: str) -> Estimate | None:
         """`model`'s average as a fraction of `base`'s; None where the base's may be zero."""
@@ -110,7 +130,10 @@ def _same_documents(samples: Mapping[str, Mapping[str, TaskSamples]], task: str)
     reference = samples[first][task]
     for other in others:
         theirs = samples[other][task]
-        if list(theirs.index) != list(reference.index) or list(theirs.group) != list(reference.group):
+        if any(
+            list(getattr(theirs, part)) != list(getattr(reference, part))
+            for part in ("index", "group", "prompt")
+        ):
             raise FactoryError(
                 f"{first} and {other} were scored on different documents of {task}",
                 mend="Score both models again with one recipe",

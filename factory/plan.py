@@ -7,16 +7,13 @@ an edit redoes only what it changes.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib import metadata
 from typing import Any
 
 from factory.data import Columns, DataSpec, TextSpec
 from factory.errors import FactoryError
+from factory.keys import stage_key
 from factory.library_fields import METHODS
 from factory.metrics import METRICS
 from factory.nearest import suggest
@@ -25,11 +22,9 @@ from factory.recipe import Recipe
 from factory.recipe_parts import MergedVariant
 from factory.seeds import stream
 from factory.sources import Source
-from factory.stages import Frozen, load
+from factory.stages import Frozen, evaluate, load
 
 __all__ = ["Plan", "Ref", "Source", "Step", "make_plan"]
-
-KEY_LENGTH = 16  # hex digits
 
 
 @dataclass(frozen=True)
@@ -94,23 +89,6 @@ def make_plan(recipe: Recipe) -> Plan:
     return _Planner(recipe, gather(recipe)).plan()
 
 
-@lru_cache
-def _libraries(stage: str) -> dict[str, str]:
-    return {name: metadata.version(name) for name in sorted(load(stage).LIBRARIES)}
-
-
-def _key(stage: str, settings: Frozen, inputs: Mapping[str, str]) -> str:
-    facts = {
-        "stage": stage,
-        "version": load(stage).VERSION,
-        "settings": settings.model_dump(mode="json"),
-        "inputs": inputs,
-        "libraries": _libraries(stage),
-    }
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
-
-
 class _Planner:
     """Builds one plan; every method adds the steps it is named for."""
 
@@ -136,7 +114,7 @@ class _Planner:
             else place.fingerprint
             for role, place in inputs.items()
         }
-        self.steps[name] = Step(name, stage, checked, dict(inputs), _key(stage, checked, keys))
+        self.steps[name] = Step(name, stage, checked, dict(inputs), stage_key(stage, checked, keys))
 
     def _prune(self) -> None:
         prune = self.recipe.prune
@@ -225,15 +203,7 @@ class _Planner:
 
     def _evaluate(self) -> None:
         written, outside = self.recipe.evaluate, self.outside
-        settings = {
-            "suite": written.suite,
-            "tasks": tuple(outside.shots),
-            "limit": written.limit,
-            "shots": outside.shots,
-            # Only the bootstrap draws; the same draws for every recipe let them share the base's scores.
-            "seed": 0,
-            "batch_size": written.batch_size,
-        }
+        settings = evaluate.chosen(written.suite, outside.shots, written.limit, batch_size=written.batch_size)
         benchmarks = {f"data.{task}": source for task, source in outside.benchmarks.items()}
         for name in ("base", "pruned", *self.recipe.variants):
             self._add(f"evaluate/{name}", settings, {"model": self._model(name), **benchmarks})

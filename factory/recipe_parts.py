@@ -6,7 +6,9 @@ wrong types, parameters that do not fit a merge method.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -22,11 +24,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from factory.data import Check, Columns, Prompt
+from factory.engines import Name as EngineName
 from factory.errors import FactoryError
 from factory.library_fields import METHODS, complaint
 from factory.metrics import Name as MetricName
 from factory.models import blocks
 from factory.nearest import suggest
+from factory.selection import Policy
 from factory.wording import counted
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # names become folders and file names
@@ -151,14 +155,65 @@ class Dataset(Written):
     columns: RecipeColumns = Field(default_factory=RecipeColumns)
 
 
-class Regenerate(Written):
-    """How the base rewrites responses; at temperature 0 it decodes greedily."""
+class Server(Written):
+    """An OpenAI-compatible server that serves the base; the API key is in the environment, not here."""
 
-    engine: Literal["transformers"] = "transformers"
+    url: str
+    model: str = Field(min_length=1)
+    api_key_env: str | None = None
+    timeout: float = Field(default=600.0, gt=0)
+
+    @field_validator("url")
+    @classmethod
+    def _plain_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            _refuse("regenerate.server.url is no address", mend="Write it as http://localhost:8000/v1")
+        if parts.username or parts.password or parts.query:
+            mend = "Put the key into an environment variable and name that in `api_key_env`"
+            _refuse("regenerate.server.url holds more than an address", mend=mend)
+        return url.rstrip("/")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):  # it may be a key: not repeated
+            mend = "Name the variable that holds the key, such as OPENAI_API_KEY"
+            _refuse("regenerate.server.api_key_env is not the name of an environment variable", mend=mend)
+        return name
+
+
+class Regenerate(Written):
+    """How the base rewrites responses, and which of them are kept; at temperature 0 it decodes greedily."""
+
+    engine: EngineName = "transformers"
+    server: Server | None = None
     sees: Literal["reference", "question"] = "reference"
+    select: Policy = "verify"
+    samples: int = Field(default=1, ge=1, le=64)
     temperature: float = Field(default=0.0, ge=0, le=2)
     max_new_tokens: int = Field(default=512, ge=1)
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Regenerate:
+        if (self.engine == "openai") != (self.server is not None):
+            what = "regenerate.server goes with `engine: openai`"
+            mend = "Add both or neither; a server is {url: http://localhost:8000/v1, model: <its name there>}"
+            _refuse(what, mend=mend, at="engine" if self.server is None else "server")
+        several = self.select in ("best_of", "likeliest")
+        if self.samples > 1 and not several:
+            mend = "Choose `select: best_of` or `likeliest`, or leave samples out"
+            _refuse("regenerate.samples above 1 leaves `select` nothing to do", mend=mend, at="samples")
+        if self.select == "best_of" and self.samples == 1:
+            _refuse("`select: best_of` needs several samples", mend="Add `samples: 4`", at="select")
+        if self.samples > 1 and self.temperature == 0:
+            what = "at temperature 0 all samples are the same"
+            _refuse(what, mend="Set `temperature: 0.7`, say", at="samples")
+        if self.select == "likeliest" and self.engine == "openai":
+            what = "a server does not tell how likely the original response is"
+            _refuse(what, mend="Use the engine transformers or vllm for `likeliest`", at="select")
+        return self
 
 
 class Train(Written):

@@ -18,6 +18,7 @@ from factory.stages import Frozen
 from factory.store import Lock, Store, point, writable_folder, write_atomically
 
 RUN = "run.json"
+_REPORT = ("report.md", "examples.md", "report.json", "importance.png", "recovery.png", "lighteval")
 LINKS: dict[str, tuple[tuple[str, str], ...]] = {
     # stage: (link in the run's folder, path in the artifact); {} is the last part of the step's name
     "importance": (("importance.json", "importance.json"),),
@@ -26,7 +27,7 @@ LINKS: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (("models/{}", "model"),),
     "merge": (("models/{}", "model"),),
     "evaluate": (("scores/{}", "."),),
-    "report": tuple((name, name) for name in ("report.md", "report.json", "importance.png", "recovery.png")),
+    "report": tuple((name, name) for name in _REPORT),
 }
 
 

@@ -28,6 +28,7 @@ from factory.models.architectures import architecture_of
 from factory.models.carried import CARRIED, is_carried
 from factory.models.checkpoint import INDEX, read_config, stored_tensors, weight_files
 from factory.models.load import tokenizer as load_tokenizer
+from factory.models.refused import refuse_code
 from factory.nearest import suggest
 
 SANDBOX = "sandbox/"
@@ -49,6 +50,7 @@ class Source:
         path: its folder; None where `materialise` has to make it.
         repo: `model` or `dataset`, for the Hub.
         files: of a Hub repository, the patterns of the files needed.
+        prunable: of a model: its family is one whose blocks can be removed.
     """
 
     kind: Literal["sandbox", "folder", "hub"]
@@ -57,9 +59,12 @@ class Source:
     path: Path | None = None
     repo: Literal["model", "dataset"] = "model"
     files: tuple[str, ...] = ()
+    prunable: bool = True
 
 
-def resolve_model(reference: str, revision: str | None, where: str, folder: Path) -> Source:
+def resolve_model(
+    reference: str, revision: str | None, where: str, folder: Path, *, prunable: bool = True
+) -> Source:
     """Finds and checks a model.
 
     Args:
@@ -67,10 +72,11 @@ def resolve_model(reference: str, revision: str | None, where: str, folder: Path
         revision: a branch, tag or commit of a Hub id.
         where: place in the recipe, for messages.
         folder: what relative references start from.
+        prunable: whether its family must be one whose blocks can be removed.
 
     Raises:
-        FactoryError: there is no such model, it has no config or safetensors, wants its own code, or is of
-            a family whose blocks cannot be removed; or the Hub cannot be asked.
+        FactoryError: there is no such model, it has no config, safetensors or tokenizer, wants its own code,
+            or is of another family than it must be; or the Hub cannot be asked.
     """
     if reference.startswith(SANDBOX):
         from factory import sandbox
@@ -80,14 +86,14 @@ def resolve_model(reference: str, revision: str | None, where: str, folder: Path
             raise FactoryError(f"there is no model '{reference}'", where=where, mend=mend)
         _no_revision(reference, revision, "part of the factory", where)
         path = sandbox.model_folder()
-        return Source("sandbox", reference, _check_model(path, reference, where), path)
+        return Source("sandbox", reference, _check_model(path, reference, where, prunable), path)
     local = _local(reference, revision, "model", where, folder)
     if local is not None:
-        return Source("folder", reference, _check_model(local, reference, where), local)
+        return Source("folder", reference, _check_model(local, reference, where, prunable), local)
     repository = hub_files.repository("model", reference, revision, where)
     _check_names(repository.names, reference, where)
-    source = Source("hub", reference, repository.commit, None, "model", _MODEL_FILES)
-    _check_config(config_of(source, where), reference, where)
+    source = Source("hub", reference, repository.commit, None, "model", _MODEL_FILES, prunable)
+    _check_config(config_of(source, where), reference, where, prunable)
     return source
 
 
@@ -139,7 +145,7 @@ def materialise(source: Source, cache: Path) -> Path:
     if source.kind == "hub":
         path = hub_files.download(source.repo, source.reference, source.fingerprint, source.files)
         if source.repo == "model":
-            _check_model_folder(path)
+            _check_model_folder(path, source.prunable)
         return path
     return _write_sandbox(source, cache)
 
@@ -235,7 +241,7 @@ def _local(reference: str, revision: str | None, kind: str, where: str, folder: 
     plain = not written.is_absolute() and not reference.startswith((".", "~"))
     if plain and _HUB_ID.match(reference):
         return None
-    mend = f"Give a folder that exists (relative to the recipe, or absolute), or the Hub id of a {kind}"
+    mend = f"Give a folder that exists, or the Hub id of a {kind}"
     raise FactoryError(f"there is no {kind} folder '{reference}'", where=where, mend=mend)
 
 
@@ -250,10 +256,10 @@ def _flat(chosen: Selected, names: Sequence[str], wanted: Wanted) -> list[str]:
     return sorted(files | (set(names) & set(wanted.beside)))
 
 
-def _check_model(folder: Path, reference: str, where: str) -> str:
+def _check_model(folder: Path, reference: str, where: str, prunable: bool) -> str:
     """Checks a model folder; returns its fingerprint."""
     try:
-        _check_model_folder(folder)
+        _check_model_folder(folder, prunable)
     except FactoryError as error:  # the recipe's line is what the user can change
         raise FactoryError(f"model '{reference}': {error.what}", where=where, mend=error.mend) from None
     files = {folder / "config.json", *weight_files(folder)}
@@ -262,13 +268,16 @@ def _check_model(folder: Path, reference: str, where: str) -> str:
     return files_hash(folder, files)
 
 
-def _check_model_folder(folder: Path) -> None:
+def _check_model_folder(folder: Path, prunable: bool) -> None:
     config = read_config(folder)
     stored_tensors(folder)
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         mend = "Save it beside the weights (tokenizer.save_pretrained)"
         raise FactoryError("the folder has no tokenizer", mend=mend)
-    architecture_of(config, folder)
+    if prunable:
+        architecture_of(config, folder)
+    else:
+        refuse_code(config, folder)
     _check_tokenizer(folder / "tokenizer_config.json")
 
 
@@ -288,9 +297,12 @@ def _check_tokenizer(file: Path) -> None:
         raise FactoryError(what, mend=mend) from error
 
 
-def _check_config(config: dict[str, Any], reference: str, where: str) -> None:
+def _check_config(config: dict[str, Any], reference: str, where: str, prunable: bool) -> None:
     try:
-        architecture_of(config, Path(reference))
+        if prunable:
+            architecture_of(config, Path(reference))
+        else:
+            refuse_code(config, Path(reference))
     except FactoryError as error:
         raise FactoryError(f"model '{reference}': {error.what}", where=where, mend=error.mend) from None
 

@@ -1,4 +1,4 @@
-"""report.json as a table for the terminal: what `factory run` ends with and `factory show` prints.
+"""report.json as tables for the terminal: what `factory run` ends with and `factory show` prints.
 
 Reads what the report stage writes. Colours mark kinds of models and are never the only sign.
 """
@@ -66,6 +66,25 @@ def _table(report: Mapping[str, Any], narrow: bool) -> Table:
         ]
         # Text, not str: rich would read the brackets as markup.
         table.add_row(*(Text(cell) for cell in cells), style=_STYLES[model["kind"]])
+    return table
+
+
+def won_lost(report: Mapping[str, Any]) -> Table:
+    """Documents that each model won and lost against the base, by task; fits 80 columns with six tasks."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column(Text("model"), no_wrap=True)
+    for task in report["models"][0]["scores"]:
+        table.add_column(Text(f" {task}"), justify="right", no_wrap=True)
+    for model in report["models"]:
+        if model["kind"] == "base":
+            continue
+        name = "\n".join(textwrap.wrap(model["name"], _NARROW_NAME))
+        counts = (f" {score['won']}/{score['lost']}" for score in model["minus_base"]["scores"].values())
+        table.add_row(Text(name), *map(Text, counts), style=_STYLES[model["kind"]])
     return table
 
 

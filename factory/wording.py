@@ -26,8 +26,9 @@ def counted(number: int, noun: str) -> str:
 
 
 def limited(limit: int) -> str:
-    """What `evaluate.limit` leaves of a suite, as a sentence without a full stop."""
-    return f"Only the first {counted(limit, 'document')} of each task or subject are scored (evaluate.limit)"
+    """What a limit leaves of a suite, as a sentence without a full stop."""
+    first = counted(limit, "document")
+    return f"Only the first {first} of each task or subject are scored: not comparable with the whole suite"
 
 
 def has_no_width(estimate: Mapping[str, float]) -> bool:

@@ -31,20 +31,30 @@ USED = {
     "learning_rate": 2e-4, "schedule": "cosine", "rank": 8, "alpha": 16, "batch": 4, "packing": False,
     "max_length": 1024,
 }  # fmt: skip
+OUTCOMES = [
+    {"kept": "regenerated" if reason == "ok" else "original", "reason": reason, "rows": rows}
+    for reason, rows in REASONS.items()
+]
 EXAMPLES = [
     {
         "instruction": "2 | 3?\nSay.",
         "context": "A. two\nB. three",
         "original": "It is *5*.",
         "regenerated": "<5> #### 5",
+        "kept": "regenerated",
         "reason": "ok",
+        "likelihood_original": -2.25,
+        "likelihood_regenerated": -0.5,
     },
     {
         "instruction": "Why?",
         "context": "",
         "original": "Because.",
         "regenerated": "y" * 900,
+        "kept": "original",
         "reason": "answer differs",
+        "likelihood_original": None,
+        "likelihood_regenerated": None,
     },
 ]
 
@@ -95,7 +105,7 @@ def evaluated(folder: Path, model: str) -> Path:
     def estimate(value: float, n: int, **more: Any) -> dict[str, Any]:
         error = math.sqrt(value * (1 - value) / n)
         spread = {"low": value - 1.96 * error, "high": value + 1.96 * error}
-        return {"value": value, "stderr": error, **spread, "n": n, **more}
+        return {"value": value, "stderr": error, **spread, "n": n, "cut": 0, **more}
 
     scores = {
         "suite": "sandbox_v1",
@@ -109,9 +119,10 @@ def evaluated(folder: Path, model: str) -> Path:
     record(folder, f"evaluate/{model}", facts, limit=None)
     (folder / "samples").mkdir()
     for task in TASKS:
-        texts = {"prediction": ["a"] * TASKS[task], "gold": ["b"] * TASKS[task]}
+        texts = {name: [name] * TASKS[task] for name in ("prediction", "gold", "prompt")}
         pq.write_table(pa.table({**rows[task], **texts}), folder / "samples" / f"{task}.parquet")
     (folder / "scores.json").write_text(json.dumps(scores))
+    (folder / "lighteval.json").write_text('{"config_general": {"model_config": {}}}')
     return folder
 
 
@@ -134,8 +145,16 @@ def artifacts(root: Path) -> dict[str, Path]:
         "parameters": {"base": 1_310_000, "pruned": 1_010_000},
     }  # fmt: skip
     inputs["prune"] = record(root / "prune", "prune", pruned, drop=3)
-    kept = {"rows": 100, "kept_regenerated": 90, "reasons": REASONS, "examples": EXAMPLES}
-    options = {"sees": "reference", "temperature": 0.0, "data": {"check": "final_number"}, "seed": 0}
+    kept = {
+        "rows": 100, "kept_regenerated": 90, "reasons": REASONS, "examples": EXAMPLES, "outcomes": OUTCOMES,
+    }  # fmt: skip
+    options = {
+        "sees": "reference",
+        "temperature": 0.0,
+        "data": {"prompt": "math", "check": "final_number"},
+        "select": "verify",
+        "seed": 0,
+    }
     for name in ("math", "text"):
         facts = {**kept, "new_tokens": 4000, "tokens_per_second": 900.0}
         inputs[f"regenerate.{name}"] = record(root / "r" / name, f"regenerate/{name}", facts, **options)

@@ -54,6 +54,28 @@ def test_every_metric(tiny_model: Path, texts: Path, metric: str, capsys: pytest
     assert METRICS[metric].title in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_excluded_blocks_stay(
+    tiny_model: Path, texts: Path, metric: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["importance", str(tiny_model), "--data", str(texts), "--metric", metric, "--json"]
+    for first, last, drop in ((2, 2, 2), (4, 0, 2), (0, 5, 1)):
+        ends = ["--exclude-first", str(first), "--exclude-last", str(last)]
+        assert call([*arguments, "--drop", str(drop), *ends]) == 0
+        found = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert found["drop"] == list(range(first, 6 - last))
+        ranked = [block for column in found["ranking"] for row in column["rows"] for block in row["blocks"]]
+        assert set(ranked) == set(found["drop"])
+
+
+def test_without_a_drop_no_more_go_than_may(
+    tiny_model: Path, texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["importance", str(tiny_model), "--data", str(texts), "--exclude-last", "5"]
+    assert call(arguments) == 0
+    assert "block 0, 0-based, of 6, has the least" in capsys.readouterr().out
+
+
 def test_the_sandbox_brings_its_own_texts(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["importance", "sandbox/base", "--rows", "8"]) == 0
     said = capsys.readouterr()
@@ -66,11 +88,16 @@ def test_mistakes_are_told_in_one_line(
 ) -> None:
     model = ["importance", str(tiny_model)]
     (tmp_path / "single.jsonl").write_text("")
+    few = ["--data", str(texts), "--exclude-first", "3", "--exclude-last", "2"]
     cases = {
         "none are named. Name a dataset folder with --data": model,
         "there is no dataset folder './none'": [*model, "--data", "./none"],
         "there is no dataset 'sandbox/corpse'": [*model, "--data", "sandbox/corpse"],
         "6 of 6 blocks cannot be removed": [*model, "--data", str(texts), "--drop", "6"],
+        "2 of 6 blocks, of which 3 at the beginning and 2 at the end stay, cannot be removed. "
+        "Say --drop 1 to 1": [*model, "--drop", "2", *few],
+        "stay, cannot be removed. Exclude fewer": [*model, "--data", str(texts), "--exclude-last", "6"],
+        "'--exclude-first': Input should be greater than or equal to 0": [*model, "--exclude-first", "-1"],
         "'angel' is not one of": [*model, "--data", str(texts), "--metric", "angel"],
         "there is no folder to write": [*model, "--data", str(texts), "--out", str(tmp_path / "no" / "x")],
         "there is no such folder": ["importance", "some-org/some-model", "--data", str(texts)],

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.checks import CHECKS, REASONS, choice_letter, final_number, select, speaks_of_reference
-from factory.data import CHECKS as NAMES
+from factory.checks import CHECKS, choice_letter, final_number, find, judge, speaks_of_reference
 from factory.engines import Generated
 
 ROW = {"instruction": "2 + 5?", "context": "", "response": "It is 7. #### 7", "answer": ""}
@@ -19,10 +18,6 @@ fillers = st.lists(st.sampled_from(["", "so ", "it costs $", "= ", "is\n", "("])
 
 def generated(text: str, finish: str = "stop") -> Generated:
     return Generated(0, text, finish, 5, 5)  # type: ignore[arg-type]
-
-
-def test_every_check_a_recipe_may_name_is_there() -> None:
-    assert set(CHECKS) == set(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +123,24 @@ def test_talk_of_the_reference_is_seen_unless_the_row_talks_so_itself() -> None:
 
 
 @pytest.mark.parametrize(
+    ("check", "reference", "text", "outcome"),
+    [
+        ("regex:Answer: (.+)", "Answer: a  b", "Answer: x\nAnswer: a b ", "ok"),
+        ("regex:Answer: (.+)", "Answer: a", "Answer: b", "answer differs"),
+        ("regex:Answer: (.+)", "so a", "so a", "no answer found"),
+        ("regex:Answer: (.*)", "Answer: ", "Answer: ", "no answer found"),
+        (r"regex:\d+ km", "it is 7 km", "3 km, no, 7 km", "ok"),
+        (r"regex:^(?:yes|no)$", "well\nyes", "no\nyes\nperhaps", "ok"),
+        (r"regex:(a)|b", "b", "b", "no answer found"),
+    ],
+)
+def test_a_pattern_compares_what_its_first_group_holds_last(
+    check: str, reference: str, text: str, outcome: str
+) -> None:
+    assert find(check)({**ROW, "response": reference}, text) == outcome
+
+
+@pytest.mark.parametrize(
     ("text", "finish", "reason"),
     [
         ("Two and five: #### 7", "stop", "ok"),
@@ -138,15 +151,5 @@ def test_talk_of_the_reference_is_seen_unless_the_row_talks_so_itself() -> None:
         ("In my own words: #### 7", "stop", "speaks of the reference"),
     ],
 )
-def test_the_original_stays_for_every_reason_but_ok(text: str, finish: str, reason: str) -> None:
-    chosen = select(ROW, generated(text, finish), "final_number")
-    kept = ("regenerated", text) if reason == "ok" else ("original", ROW["response"])
-    assert (chosen.reason, chosen.kept, chosen.response) == (reason, *kept)
-
-
-@given(st.text(), st.sampled_from(["stop", "length"]), st.sampled_from(NAMES), st.text(min_size=1))
-def test_a_row_always_has_a_response(text: str, finish: str, check: str, original: str) -> None:
-    chosen = select({**ROW, "response": original}, generated(text, finish), check)
-    assert chosen.response == (text if chosen.kept == "regenerated" else original)
-    assert (chosen.kept == "regenerated") == (chosen.reason == "ok")
-    assert chosen.reason in REASONS
+def test_every_flaw_has_its_reason(text: str, finish: str, reason: str) -> None:
+    assert judge(ROW, generated(text, finish), "final_number") == reason

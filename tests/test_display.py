@@ -26,6 +26,10 @@ def test_scores_are_printed_without_trailing_blanks(
     assert lines[0] == "quickstart: blocks 6..8, 0-based, of 12, removed"
     assert lines[1].startswith("Only the first 60 documents")
     assert max(map(len, lines)) <= display.WIDE
+    title = next(i for i, line in enumerate(lines) if line.startswith("Documents won / lost"))
+    pruned = content["models"][1]["minus_base"]["scores"]
+    expected = [f"{score['won']}/{score['lost']}" for score in pruned.values()]
+    assert lines[title + 3].split() == ["pruned", *expected]
 
 
 def test_a_table_has_no_trailing_blanks_and_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,13 +56,16 @@ def kill_in(stage: str, runs: Path) -> str:
 
 
 def artifacts(runs: Path) -> dict[str, bytes]:
-    """Every file of every artifact but what tells when and how long: records, and the report's times."""
+    """Every file of every artifact but what tells when and how long: records, and the report's times (which
+    are also in the names of the results it gives to lighteval)."""
     told = ("record.json", "report.md", "report.json")
     files = sorted(path for path in (runs / "store").glob("*/*/**/*") if path.is_file())
     return {
         str(path.relative_to(runs)): path.read_bytes()
         for path in files
-        if path.name not in told and not path.name.endswith(".lock") and "sources" not in path.parts
+        if path.name not in told
+        and not path.name.endswith(".lock")
+        and not {"sources", "lighteval"} & set(path.parts)
     }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from factory.paired import Paired, TaskSamples
+from factory.errors import FactoryError
+from factory.paired import Counts, Paired, TaskSamples
 
 
 def samples(*scores: float) -> TaskSamples:
@@ -31,6 +32,24 @@ def test_what_two_models_share_cancels() -> None:
     apart = paired.difference("wrong", "base", "one")
     assert apart.low < apart.value < apart.high
     assert apart.n == 80
+
+
+def test_won_and_lost_documents_are_counted_and_ties_are_neither() -> None:
+    right = sum(RIGHT)
+    paired = Paired(MODELS, replicates=2, seed=0)
+    assert paired.counts("same", "base") == Counts(0, 0)
+    assert paired.counts("half", "base", "one") == Counts(0, right)
+    assert paired.counts("wrong", "base", "one") == Counts(80 - right, right)
+    assert paired.counts("base", "wrong") == Counts(2 * right, 2 * (80 - right))
+
+
+def test_other_prompts_are_other_documents() -> None:
+    def asked(prompt: str) -> dict[str, TaskSamples]:
+        return {"one": TaskSamples([0, 1], ["one", "one"], [0.0, 1.0], ["same", prompt])}
+
+    Paired({"base": asked("a"), "other": asked("a")}, replicates=2, seed=0)
+    with pytest.raises(FactoryError, match="were scored on different documents of one"):
+        Paired({"base": asked("a"), "other": asked("b")}, replicates=2, seed=0)
 
 
 def test_the_seed_decides_the_draws_and_tasks_have_their_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from factory.errors import FactoryError
 from factory.plan import Plan, Ref, make_plan
 from factory.recipe import load_recipe
 from factory.seeds import stream
+from factory.tasks.suites import SUITES
 
 
 @pytest.fixture(scope="module")
@@ -164,16 +166,34 @@ def test_content_decides_not_names(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_scores_are_keyed_by_all_that_decides_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, every tokenizer file, the chat template, a task's version and its shots."""
+    path = project(tmp_path)
+    seen = [keys(path)["evaluate/base"]]
+    for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        file = tmp_path / "base" / name
+        content = file.read_bytes() if file.exists() else b"{}"
+        # The last byte of weights is a number; a blank behind JSON or a template changes no meaning.
+        file.write_bytes(content[:-1] + b"\1" if name.endswith(".safetensors") else content + b" ")
+        seen.append(keys(path)["evaluate/base"])
+    task = next(iter(plan(path).step("evaluate/base").settings.shots))  # type: ignore[attr-defined]
+    seen.append(keys(path, f"evaluate.shots.{task}=0")["evaluate/base"])
+    suite = SUITES["sandbox_v1"]
+    monkeypatch.setitem(suite, task, replace(suite[task], version=suite[task].version + 1))
+    seen.append(keys(path)["evaluate/base"])
+    assert len(set(seen)) == len(seen) == 7
+
+
 def test_a_library_version_changes_the_keys_it_decides(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib import metadata
 
-    from factory import plan as module
+    from factory.keys import libraries
 
     before, real = keys(recipe), metadata.version
-    module._libraries.cache_clear()
+    libraries.cache_clear()
     monkeypatch.setattr(metadata, "version", lambda name: "0" if name == "mergekit" else real(name))
     after = keys(recipe)
-    module._libraries.cache_clear()
+    libraries.cache_clear()
     assert {name for name in before if before[name] != after[name]} == {
         "merge/both",
         "evaluate/both",

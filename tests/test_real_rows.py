@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from servers import running, serve_model
 
 from factory import sandbox
 
@@ -24,16 +26,27 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("real")
-    shutil.copytree(sandbox.model_folder(), folder / "plain-base")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("real") / "plain-base"
+    shutil.copytree(sandbox.model_folder(), folder)
+    return folder
+
+
+def run(base: Path, *options: str) -> Path:
+    """The recipe's run folder, after a run into `base`'s folder."""
     recipe = ROOT / "tests" / "recipes" / "real_rows.yaml"
-    command = [sys.executable, "-m", "factory.cli", "run", str(recipe), "--runs-dir", str(folder / "runs")]
+    runs = base.parent / "runs"
+    command = [sys.executable, "-m", "factory.cli", "run", str(recipe), "--runs-dir", str(runs)]
     finished = subprocess.run(
-        [*command, "--set", f"base.model={folder / 'plain-base'}"], cwd=ROOT, capture_output=True, text=True
+        [*command, "--set", f"base.model={base}", *options], cwd=ROOT, capture_output=True, text=True
     )
     assert finished.returncode == 0, finished.stderr
-    return folder / "runs" / "real-rows"
+    return runs / "real-rows"
+
+
+@pytest.fixture(scope="module")
+def run_folder(base: Path) -> Path:
+    return run(base)
 
 
 def test_real_rows_are_scored_for_every_model(run_folder: Path) -> None:
@@ -56,3 +69,19 @@ def test_the_regenerated_rows_keep_the_real_questions(run_folder: Path) -> None:
     made = pq.read_table(next((run_folder / "data" / "math").rglob("*.parquet")))
     assert made["instruction"].to_pylist() == real["question"].to_pylist()
     assert made["original"].to_pylist() == real["answer"].to_pylist()
+
+
+def test_a_server_of_the_same_model_writes_the_same_rows(base: Path, run_folder: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pytest.importorskip("fastapi")
+
+    def rows() -> list[dict[str, Any]]:
+        return pq.read_table(next((run_folder / "data" / "math").rglob("*.parquet"))).to_pylist()
+
+    here, key = rows(), json.loads((run_folder / "data" / "math" / "record.json").read_text())["key"]
+    with running(serve_model(base), base.parent / "serve.log") as url:
+        server = f"regenerate.server={{url: {url}/v1, model: {base}}}"
+        run(base, "--set", "regenerate.engine=openai", "--set", server, "--only", "regenerate/*")
+    assert rows() == here
+    assert json.loads((run_folder / "data" / "math" / "record.json").read_text())["key"] != key

@@ -83,7 +83,7 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
 
 def test_a_name_that_could_be_of_the_hub_is_told_as_both(tmp_path: Path) -> None:
     message = refused(tmp_path, "models/base")
-    assert "'models/base' is no folder beside the recipe, and the Hub cannot be asked" in message
+    assert "'models/base' is no folder, and the Hub cannot be asked" in message
 
 
 def test_what_is_cached_of_the_hub_is_found_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

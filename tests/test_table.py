@@ -57,6 +57,20 @@ def test_no_figure_is_cut_on_a_narrow_screen(content: dict[str, Any]) -> None:
         assert shown.count("[100.0,100.0]") == 2 * len(content["models"]) - 1  # the base's recovery has none
 
 
+def test_what_was_won_and_lost_fits_a_narrow_screen(content: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    content, names = copy(content), ("arc", "hellaswag", "mmlu", "truthfulqa", "winogrande", "gsm8k")
+    for model in content["models"]:
+        model["minus_base"]["scores"] = {name: {"won": 1049, "lost": 1234} for name in names}
+        model["scores"] = dict.fromkeys(names)
+    screen = io.StringIO()
+    Console(file=screen, width=80, color_system=None).print(table.won_lost(content))
+    shown = screen.getvalue()
+    assert shown.count("1049/1234") == 6 * (len(content["models"]) - 1)
+    assert "…" not in shown and max(len(line.rstrip()) for line in shown.splitlines()) <= 80
+
+
 def test_the_base_has_a_recovery_without_an_interval(content: dict[str, Any]) -> None:
     line = next(line for line in printed(content).splitlines() if line.startswith("base"))
     assert line.split()[-1] == "100.0"
@@ -74,9 +88,8 @@ def test_no_recovery_is_said_so(content: dict[str, Any]) -> None:
 def test_what_a_limit_left_out_is_told(content: dict[str, Any], width: int) -> None:
     assert "Only the first" not in printed(content, width)
     shown = printed({**content, "limit": 60}, width)
-    assert "Only the first 60 documents of each task or subject are scored (evaluate.limit)" in " ".join(
-        shown.split()
-    )
+    said = "Only the first 60 documents of each task or subject are scored: not comparable with the whole"
+    assert said in " ".join(shown.split())
 
 
 @pytest.mark.parametrize("width", [80, 160])

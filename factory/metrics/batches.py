@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 WINDOW = 1024  # texts that are sorted by length together
+ENCODED = 32  # texts that the tokenizer gets at once: its answer takes some hundred bytes a token
+
+T = TypeVar("T", bound=Sized)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids of shape (texts, longest), padded on the right with 0, and the texts' lengths; both tensors.
+    """Texts as tensors on the device.
 
     Real tokens of a causal model cannot see what stands to their right, so no mask is needed.
+
+    Attributes:
+        ids: token ids of shape (texts, longest), padded on the right with 0.
+        lengths: tokens of each text.
+        places: where `ids`, flattened, holds a token. Made before the batch goes to the device: a mask would
+            let the host wait for the device at every use.
     """
 
     ids: Any
     lengths: Any
+    places: Any
 
     def real(self) -> Any:
         """Which places hold a token, of the shape of `ids`."""
@@ -60,20 +70,28 @@ class Texts:
         self.rows = self.tokens = 0
         texts = self.source()
         while window := list(islice(texts, WINDOW)):
-            encoded = self.encode(window, truncation=True, max_length=self.max_tokens)["input_ids"]
-            for group in grouped([ids for ids in encoded if len(ids) >= self.least], self.batch_tokens):
+            for group in grouped(list(self._encoded(window)), self.batch_tokens):
                 lengths = torch.tensor([len(ids) for ids in group])
-                padded = torch.zeros(len(group), len(group[0]), dtype=torch.long)
-                for row, ids in enumerate(group):
-                    padded[row, : len(ids)] = torch.tensor(ids)
-                yield Batch(padded.to(self.device), lengths.to(self.device))
+                padded = torch.nn.utils.rnn.pad_sequence(group, batch_first=True).long()
+                places = (torch.arange(padded.shape[1]) < lengths[:, None]).flatten().nonzero()[:, 0]
+                yield Batch(*(made.to(self.device) for made in (padded, lengths, places)))
                 self.rows += len(group)
                 self.tokens += sum(map(len, group))
 
+    def _encoded(self, window: Sequence[str]) -> Iterator[Any]:
+        """The tokens of each text that has enough of them, four bytes a token."""
+        import torch
 
-def grouped(tokens: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[Sequence[int]]]:
+        for start in range(0, len(window), ENCODED):
+            part = window[start : start + ENCODED]
+            for ids in self.encode(part, truncation=True, max_length=self.max_tokens)["input_ids"]:
+                if len(ids) >= self.least:
+                    yield torch.tensor(ids, dtype=torch.int32)
+
+
+def grouped(tokens: Sequence[T], batch_tokens: int) -> Iterator[list[T]]:
     """Texts of like length together, longest first, so that memory runs out at once or never."""
-    batch: list[Sequence[int]] = []
+    batch: list[T] = []
     for ids in sorted(tokens, key=len, reverse=True):
         if batch and (len(batch) + 1) * len(batch[0]) > batch_tokens:
             yield batch

@@ -7,13 +7,15 @@ of predicting each next token of the calibration texts.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from factory.metrics.batches import Batch, Texts
 from factory.models.load import tuple_length
-from factory.stages import Progress
+
+if TYPE_CHECKING:
+    from factory.stages import Progress
 
 
 def perplexity(model: Any, blocks: Any, texts: Texts, progress: Progress) -> dict[str, Any]:
@@ -25,8 +27,7 @@ def perplexity(model: Any, blocks: Any, texts: Texts, progress: Progress) -> dic
     Returns:
         `scores[l]`, the increase, and `perplexity`, that of the whole model.
     """
-    sets: list[Collection[int]] = [(), *((block,) for block in range(len(blocks)))]
-    whole, *without = _perplexities(model, blocks, texts, sets, progress, 0, 1)
+    *without, whole = _perplexities(model, blocks, texts, (), range(len(blocks)), progress, 0, 1)
     return {"scores": [found - whole for found in without], "perplexity": whole}
 
 
@@ -60,12 +61,8 @@ def perplexity_iterative(
     whole = 0.0
     for turn in range(rounds):
         left = [block for block in range(exclude[0], len(blocks) - exclude[1]) if block not in order]
-        sets: list[Collection[int]] = [(*order, block) for block in left]
-        if not turn:
-            sets.append(())
-        found = _perplexities(model, blocks, texts, sets, progress, turn, rounds)
-        if not turn:
-            whole = found.pop()
+        *found, before = _perplexities(model, blocks, texts, order, left, progress, turn, rounds)
+        whole = whole if turn else before
         best = min(range(len(left)), key=found.__getitem__)
         order.append(left[best])
         scores.append(found[best] - whole)
@@ -108,8 +105,10 @@ def _loss(model: Any, batch: Batch) -> Any:
     """The summed loss of all tokens of a batch but the first of each text, in nats."""
     import torch
 
-    logits = model(input_ids=batch.ids, use_cache=False).logits[:, :-1]
+    logits = model(input_ids=batch.ids, use_cache=False).logits
     wanted = batch.ids[:, 1:].masked_fill(~batch.real()[:, 1:], -100)
+    # The last place predicts nothing; without it the logits, the largest thing here, would be copied.
+    wanted = torch.nn.functional.pad(wanted, (0, 1), value=-100)
     return torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), wanted.flatten(), ignore_index=-100, reduction="sum"
     )
@@ -119,21 +118,25 @@ def _perplexities(
     model: Any,
     blocks: Any,
     texts: Texts,
-    sets: Sequence[Collection[int]],
+    gone: Sequence[int],
+    tried: Sequence[int],
     progress: Progress,
     turn: int,
     turns: int,
 ) -> list[float]:
-    """The perplexity without each of some sets of blocks, in one pass over the texts."""
+    """Perplexities without some blocks, in one pass over the texts.
+
+    Returns:
+        Without `gone` and one more block, for each of `tried`, which ascend; last, without `gone` alone.
+    """
     import torch
 
-    total = torch.zeros(len(sets), dtype=torch.float64, device=model.device)
+    total = torch.zeros(len(tried) + 1, dtype=torch.float64, device=model.device)
     values = tuple_length(model, blocks)
     with torch.inference_mode():
         for batch in texts.batches():
-            for i, gone in enumerate(sets):
-                with _passed_by(blocks, gone, values):
-                    total[i] += _loss(model, batch)
+            for i, loss in enumerate(_without(model, blocks, batch, gone, tried, values)):
+                total[i] += loss
             done = texts.rows + len(batch.ids)
             each = max(done, texts.expected or 0)
             progress(turn * each + done, turns * each, "texts")
@@ -141,17 +144,64 @@ def _perplexities(
     return [math.exp(mean) if mean < 700 else math.inf for mean in means]
 
 
+def _without(
+    model: Any, blocks: Any, batch: Batch, gone: Sequence[int], tried: Sequence[int], values: int
+) -> Iterator[Any]:
+    """The losses of one batch, in the order of `_perplexities`.
+
+    What enters a block is the same for all candidates behind it. So each forward pass begins with the state
+    that the one before has left, and only the blocks behind the candidate are computed anew: of L blocks
+    L / 2 a candidate. One state is held.
+    """
+    held: list[Any] = []
+
+    def fork(block: int) -> Callable[..., Any]:
+        """Goes round the block, and leaves what it would have given to the next candidate."""
+        compute = blocks[block].forward
+
+        def forward(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+            entering = held.pop() if held else hidden_states
+            given = compute(entering.clone(), *args, **kwargs)  # a clone: it may be added to in place
+            held.append(given[0] if values else given)
+            return _as_given(entering, values)
+
+        return forward
+
+    def join(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+        return _as_given(held[0], values)
+
+    for block in tried:
+        past = range(block) if held else ()
+        with _instead(blocks, {**_passing((*gone, *past), values), block: fork(block)}):
+            loss = _loss(model, batch)
+        yield loss
+    last = tried[-1]
+    with _instead(blocks, {**_passing((*gone, *range(last)), values), last: join}):
+        loss = _loss(model, batch)
+    yield loss
+
+
+def _passing(gone: Iterable[int], values: int) -> dict[int, Callable[..., Any]]:
+    """Lets the stream pass by some blocks; they compute nothing."""
+
+    def forward(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+        return _as_given(hidden_states, values)
+
+    return dict.fromkeys(gone, forward)
+
+
+def _as_given(hidden: Any, values: int) -> Any:
+    """A state as a block gives it: by itself, or in a tuple of so many values."""
+    return (hidden, *[None] * (values - 1)) if values else hidden
+
+
 @contextmanager
-def _passed_by(blocks: Any, gone: Collection[int], values: int) -> Iterator[None]:
-    """Lets the stream pass by some blocks; they compute nothing, and keep their place and attributes."""
-
-    def passing(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
-        return (hidden_states, *[None] * (values - 1)) if values else hidden_states
-
+def _instead(blocks: Any, forwards: Mapping[int, Callable[..., Any]]) -> Iterator[None]:
+    """Other functions in the place of some blocks' own, which keep their place and attributes."""
     try:
-        for index in gone:
-            blocks[index].forward = passing
+        for index, forward in forwards.items():
+            blocks[index].forward = forward
         yield
     finally:
-        for index in gone:
+        for index in forwards:
             vars(blocks[index]).pop("forward", None)

@@ -26,11 +26,11 @@ _UNQUANTISED = "Use the unquantised checkpoint; quantise after the run"
 _PARTS = ("vision_config", "audio_config", "text_config", "llm_config", "speech_config")
 
 
-def refuse_foreign(config: Mapping[str, Any], where: Path) -> None:
-    """Refuses what a config.json already shows.
+def refuse_code(config: Mapping[str, Any], where: Path) -> None:
+    """Refuses a model that only runs with code of its own.
 
     Raises:
-        FactoryError: code of its own, quantised weights, an encoder, or parts besides the decoder.
+        FactoryError: config.json names such code, and transformers has none of its own for the family.
     """
     if config.get("auto_map") and not _stock(config):
         raise FactoryError(
@@ -39,6 +39,15 @@ def refuse_foreign(config: Mapping[str, Any], where: Path) -> None:
             where=str(where),
             mend="Use a model that transformers loads by itself, without trust_remote_code",
         )
+
+
+def refuse_foreign(config: Mapping[str, Any], where: Path) -> None:
+    """Refuses what a config.json already shows.
+
+    Raises:
+        FactoryError: code of its own, quantised weights, an encoder, or parts besides the decoder.
+    """
+    refuse_code(config, where)
     if config.get("transformers_weights"):
         raise FactoryError(
             f"config.json names a weights file of its own ({config['transformers_weights']})",

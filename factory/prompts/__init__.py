@@ -2,16 +2,22 @@
 
 Regeneration and training render the same template; only the teacher may be given the `reference`
 (the original response), so the training prompt can never contain it.
+
+    instruct   an instruction and its context
+    math       a problem; the teacher is asked to solve it step by step and to end with the final number
+    chat       the last turn of a conversation; the turns before it stand in the row's context, as JSON
 """
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
 KINDS = tuple(sorted(path.stem for path in FOLDER.glob("*.jinja")))
+CHAT = "chat"
 
 
 @lru_cache
@@ -26,14 +32,31 @@ def _environment() -> Any:
 def messages(
     kind: str, instruction: str, context: str = "", *, reference: str | None = None
 ) -> list[dict[str, str]]:
-    """The chat messages of one row: a single user turn.
+    """The chat messages of one row: a single user turn, of `chat` behind the turns before it.
 
     Args:
         kind: one of `KINDS`.
         instruction: the task of the row.
-        context: further input of the row, may be empty.
+        context: further input of the row, may be empty; of `chat` a JSON list of messages.
         reference: the original response, for the teacher that rewrites it; None for training.
+
+    Raises:
+        ValueError: the context of a `chat` row is no list of messages.
     """
+    before = turns(context) if kind == CHAT else []
     template = _environment().get_template(f"{kind}.jinja")
     text = template.render(instruction=instruction, context=context, reference=reference)
-    return [{"role": "user", "content": text}]
+    return [*before, {"role": "user", "content": text}]
+
+
+def turns(context: str) -> list[dict[str, str]]:
+    """The messages that a `chat` row's context holds.
+
+    Raises:
+        ValueError: it is no JSON list of objects with the texts `role` and `content`.
+    """
+    found = json.loads(context) if context else []
+    for turn in found if isinstance(found, list) else [found]:
+        if not (isinstance(turn, dict) and all(isinstance(turn.get(k), str) for k in ("role", "content"))):
+            raise ValueError("the context of a chat row should be a JSON list of {role, content} objects")
+    return [{"role": turn["role"], "content": turn["content"]} for turn in found]

@@ -30,7 +30,7 @@ def scores(model: Path, progress: Progress) -> dict[str, dict[str, Any]]:
             sandbox.write_dataset(name, Path(folder) / name)
             inputs[f"data.{task.task}"] = Path(folder) / name
         shots = {task.task: task.shots for task in suite.values()}
-        settings = evaluate.Settings(suite=SUITE, tasks=tuple(suite), shots=shots, seed=0, batch_size=32)
+        settings = evaluate.Settings(**evaluate.chosen(SUITE, shots, None, batch_size=32))
         out = Path(folder) / "scores"
         out.mkdir()
         found = evaluate.run(settings, inputs, out, progress)["tasks"]

@@ -8,6 +8,11 @@ other stages, of the store or of the command line. Every stage module has
     Settings    a frozen pydantic model, all that a person chose
     run(settings, inputs, out, progress) -> facts for the artifact's record
 
+and may have
+
+    KEYLESS     settings, as pydantic's `exclude` wants them, that decide only how fast or where the work
+                is done: they are not in the key, so a run with others of them goes on where it was
+
 Heavy imports stand inside `run`, so that planning stays instant. `out` may hold what an interrupted
 run of the very same step left behind: long stages go on from there, the others start clean.
 """

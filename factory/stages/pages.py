@@ -1,4 +1,4 @@
-"""Words of the report: the sentences that sum a run up, and report.md from report.json's content.
+"""Words of the report: the sentences that sum a run up, report.md and examples.md from report.json.
 
 Under report.py, beside pictures.py. A sentence claims no more than its interval does. Every figure is in
 percent here, and in fractions in report.json.
@@ -13,7 +13,7 @@ from typing import Any
 from factory.metrics.choice import ranking_cells
 from factory.wording import counted, duration, has_no_width, limited, rule_of_three
 
-TEMPLATE = "report.md.jinja"
+TEMPLATE, EXAMPLES = "report.md.jinja", "examples.md.jinja"
 LONGEST_TEXT = 600  # characters of an example that are shown
 
 Estimate = Mapping[str, float]
@@ -35,7 +35,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         f"parameters become {after:,} ({percent(1 - after / before)} % fewer)."
     ]
     if report["limit"]:
-        lines.append(f"{limited(report['limit'])}: these are not the figures of the whole suite.")
+        lines.append(f"{limited(report['limit'])}.")
     pruned = next((model for model in models.values() if model["kind"] == "pruned"), None)
     if pruned and pruned["recovery"]:
         recovered = interval(pruned["recovery"])
@@ -72,6 +72,19 @@ def markdown(report: Mapping[str, Any]) -> str:
     Args:
         report: report.json's content.
     """
+    return str(_page(TEMPLATE).render(report, without_width=without_width(report)))
+
+
+def examples(report: Mapping[str, Any]) -> str:
+    """examples.md: original and regenerated responses side by side, some of each outcome.
+
+    Args:
+        report: report.json's content.
+    """
+    return str(_page(EXAMPLES).render(report, longest=LONGEST_TEXT))
+
+
+def _page(template: str) -> Any:
     import jinja2
 
     environment = jinja2.Environment(
@@ -84,10 +97,10 @@ def markdown(report: Mapping[str, Any]) -> str:
     )
     environment.filters |= {
         "percent": percent, "interval": interval, "points": points, "cell": cell,
-        "duration": duration, "made": made_how, "verdict": verdict,
+        "duration": duration, "made": made_how, "verdict": verdict, "won_lost": won_lost,
     }  # fmt: skip
     environment.globals |= {"counted": counted, "limited": limited, "ranking_cells": ranking_cells}
-    return environment.get_template(TEMPLATE).render(report, without_width=without_width(report))
+    return environment.get_template(template)
 
 
 def without_width(report: Mapping[str, Any]) -> list[str]:
@@ -117,6 +130,11 @@ def points(difference: Estimate) -> str:
     # Rounded before it is printed, and without the sign that a rounded zero may keep.
     value, low, high = (round(100 * difference[key], 1) + 0.0 for key in ("value", "low", "high"))
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "\N{MINUS SIGN}")
+
+
+def won_lost(counts: Mapping[str, int]) -> str:
+    """`12 / 30`: documents won and lost."""
+    return f"{counts['won']:,} / {counts['lost']:,}"
 
 
 def cell(text: object) -> str:

@@ -161,12 +161,13 @@ def heatmap(distances: Sequence[Sequence[float]], removed: Sequence[int], label:
     return figure
 
 
-def recovery(models: Sequence[Mapping[str, Any]], confidence: float) -> Figure:
+def recovery(models: Sequence[Mapping[str, Any]], confidence: float, note: str | None = None) -> Figure:
     """Draws every model's recovery with its interval; a line at 100 % is the base.
 
     Args:
         models: entries of report.json's `models`; the base and models without a recovery are left out.
         confidence: of the intervals, such as 0.95.
+        note: what keeps the scores from being the suite's own, to stand below.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -208,9 +209,8 @@ def recovery(models: Sequence[Mapping[str, Any]], confidence: float) -> Figure:
     axes.set_yticks(range(len(rows)), [model["name"] for model in rows], fontsize=12)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    axes.set_xlabel(
-        f"recovery: average score / the base's, with {100 * confidence:.0f} % intervals", fontsize=12
-    )
+    said = f"recovery: average score / the base's, with {100 * confidence:.0f} % intervals"
+    axes.set_xlabel(f"{said}\n{note}" if note else said, fontsize=12)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

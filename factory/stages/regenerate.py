@@ -1,45 +1,45 @@
 """Regenerate: the unpruned base rewrites every training response in its own words; train reads the result.
 
 The teacher sees the instruction and, with `sees: reference`, the original response (self-data
-distillation, arXiv 2410.09982, section 3; SDFT). A rewritten response that fails its check gives way to
-the original, with the reason; no row is dropped. The training prompt never holds the reference.
+distillation, arXiv 2410.09982, section 3; SDFT). What becomes of a row is chosen by a policy
+(`factory/selection.py`), by default: a rewritten response that fails its check gives way to the original,
+with the reason. No row is dropped. The training prompt never holds the reference.
 
-Raw generations are appended to `generations.jsonl` as they finish, one whole line a row. A run that was
-killed goes on behind the last whole line; choosing and the parquet file come at the end, in file order.
+Generations are appended to pieces on disk as they finish (`generations.py`); when all are there, responses
+are chosen and written as parquet shards in file order (`shards.py`). A run that was killed goes on where
+it was. Rows stream through: memory depends on the batch and the piece, not on the dataset.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from factory import checks, engines, prompts
-from factory.data import DataSpec, load_rows
-from factory.engines import Generated, Request, Sampling
+from factory import checks, engines, prompts, selection
+from factory.data import DataSpec, iterate_rows
+from factory.engines import Answered, Engine, Request, Sampling
+from factory.errors import FactoryError
 from factory.seeds import stream
-from factory.stages import Frozen, Progress
+from factory.stages import Frozen, Progress, generations, shards
+from factory.stages.generations import Journal, Row, Wanted, Work
 
-VERSION = 2
+VERSION = 3
 LIBRARIES = ("torch", "transformers", "tokenizers")
+KEYLESS = {"batch_size": True, "server": {"url", "api_key_env", "timeout"}}
 
-COLUMNS = {
-    "instruction": "the task",
-    "context": "further input, may be empty",
-    "original": "the response of the source dataset",
-    "regenerated": "what the base model wrote",
-    "response": "the one selected, to be trained on",
-    "kept": "`regenerated` or `original`: which of the two `response` is",
-    "reason": f"why: {', '.join(checks.REASONS)}",
-    "new_tokens": "tokens the base model wrote",
-}
-EXAMPLES = 3
+
+class Server(Frozen):
+    """An OpenAI-compatible server; see `factory.engines.Server`."""
+
+    url: str
+    model: str
+    api_key_env: str | None = None
+    timeout: float = Field(default=600.0, gt=0)
 
 
 class Settings(Frozen):
@@ -48,163 +48,165 @@ class Settings(Frozen):
     Attributes:
         data: the dataset, its prompt kind and its check.
         sees: whether the teacher is shown the original response.
+        select: how a row's response is chosen, see `factory.selection`.
+        samples: the most responses a row gets, for `best_of` and `likeliest`.
         temperature: 0 takes the likeliest token; above, rows are sampled, each from its own seed.
         max_new_tokens: a response that is longer counts as truncated.
-        batch_size: rows in work at once.
+        batch_size: rows in work at once; None leaves it to the engine. Not in the artifact's key.
         seed: of the sampling.
-        engine: who generates, one of `factory.engines.NAMES`.
+        engine: who generates.
+        server: of the engine `openai`. Of it only the model's name is in the artifact's key.
     """
 
     data: DataSpec
     sees: Literal["reference", "question"] = "reference"
+    select: selection.Policy = "verify"
+    samples: int = Field(default=1, ge=1)
     temperature: float = Field(default=0.0, ge=0.0)
     max_new_tokens: int = Field(default=512, ge=1)
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
     seed: int = 0
-    engine: Literal["transformers"] = "transformers"
+    engine: engines.Name = "transformers"
+    server: Server | None = None
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
-    """Writes data/train-00000.parquet and a README that `datasets.load_dataset` understands.
+    """Writes data/train-*.parquet and a README that `datasets.load_dataset` understands.
 
     Args:
         settings: see `Settings`.
         inputs: `base`, the teacher's model folder with a chat template; `data`, a dataset folder.
-        out: may hold generations.jsonl of an interrupted run of the same step; its rows are kept.
+        out: may hold generations and shards of an interrupted run of the same step; they are kept.
         progress: told the rows done, with the tokens a second.
 
     Returns:
-        Rows, how many kept the regenerated response, counts by reason, examples, new tokens and tokens a
-        second (over all sessions of the step, loading excluded).
+        Rows, how many kept the regenerated response, counts by reason, examples; of all samples the new
+        tokens, their mean log-probability in nats (None where a server does not tell) and tokens a second
+        (over all sessions of the step, loading excluded).
 
     Raises:
-        FactoryError: the dataset or the model cannot be used.
+        FactoryError: the dataset, the model or the engine cannot be used.
     """
-    rows: list[dict[str, str]] = load_rows(inputs["data"], settings.data).to_list()
-    journal = _Journal(out / "generations.jsonl")
-    requests = [
-        Request(i, tuple(_messages(settings, row)), stream(settings.seed, "row", str(i)))
-        for i, row in enumerate(rows)
-        if i not in journal.lines
-    ]
-    progress(len(journal.lines), len(rows), "rows")
-    if requests:
-        engine = engines.load(settings.engine, inputs["base"], settings.batch_size)
+    wanted = Wanted(settings.select, settings.data.check, settings.samples)
+    journal = Journal(out / "generations")
+
+    def rows() -> Iterator[Row]:
+        return journal.walk(iterate_rows(inputs["data"], settings.data))
+
+    # Reads it all: a broken row is told before hours of work.
+    done, total = generations.finished(rows(), wanted)
+    journal.tally()
+    progress(done, total, "rows")
+    engine: Engine | None = None
+    if done < total or settings.select == "likeliest":
+        server = engines.Server(**settings.server.model_dump()) if settings.server else None
+        engine = engines.load(settings.engine, inputs["base"], settings.batch_size, server)
+    if engine and done < total:
+        work = Work(rows(), wanted, journal, lambda row, sample: _request(settings, row, sample))
         sampling = Sampling(settings.max_new_tokens, settings.temperature)
-        for _ in journal.record(engine.generate(requests, sampling)):
-            progress(len(journal.lines), len(rows), "rows", f"{journal.speed():.0f} tokens/s")
-    generations = [journal.lines[i] for i in range(len(rows))]
-    table = _table(settings, rows, generations)
-    _write(settings, table, out)
-    journal.path.unlink()
+        journal.start()
+        while work.left:
+            for generated in engine.generate(work.requests(), sampling):
+                done += work.take(generated)
+                progress(done, total, "rows", f"{journal.speed():.0f} tokens/s")
+    _select(settings, rows(), engine, out)
+    facts = shards.facts(out)
+    shards.readme(out, settings.data.name, _made(settings), facts["reasons"])
+    shutil.rmtree(journal.folder, ignore_errors=True)
     return {
-        "rows": len(rows),
-        "kept_regenerated": table["kept"].count("regenerated"),
-        "reasons": dict(Counter(table["reason"]).most_common()),
-        "examples": _examples(table),
-        "new_tokens": sum(table["new_tokens"]),
+        **facts,
+        "new_tokens": journal.tokens,
+        "mean_logprob": _written(journal.mean_logprob()),
         "tokens_per_second": round(journal.speed(), 1),
     }
 
 
-def _messages(settings: Settings, row: Mapping[str, str]) -> list[dict[str, str]]:
-    reference = row["response"] if settings.sees == "reference" else None
-    return prompts.messages(settings.data.prompt, row["instruction"], row["context"], reference=reference)
+def _request(settings: Settings, row: Row, sample: int) -> Request:
+    reference = row.fields["response"] if settings.sees == "reference" else None
+    # Sample 0 is drawn as it would be alone: raising `samples` leaves it as it was.
+    names = ("row", str(row.index), *(("sample", str(sample)) if sample else ()))
+    id = row.index * settings.samples + sample
+    return Request(id, _messages(settings, row, reference), stream(settings.seed, *names))
 
 
-class _Journal:
-    """Generations on disk, one JSON line each, in the order in which they finished."""
-
-    def __init__(self, path: Path) -> None:
-        """Reads what is there; a last line that a kill tore is cut off."""
-        self.path = path
-        self.lines: dict[int, Generated] = {}
-        self.tokens, self.seconds = 0, 0.0
-        whole = b""
-        if path.exists():
-            content = path.read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            if whole != content:
-                with path.open("r+b") as file:
-                    file.truncate(len(whole))
-        for text in whole.splitlines():
-            fields = json.loads(text)
-            seconds = fields.pop("seconds")  # since the line before it
-            self._add(Generated(**fields), seconds)
-
-    def record(self, generations: Iterator[Generated]) -> Iterator[Generated]:
-        """Hands generations on, each once its line has left the process."""
-        with self.path.open("ab") as file:
-            before = time.monotonic()
-            for generated in generations:
-                seconds = round(time.monotonic() - before, 6)
-                before += seconds
-                file.write(json.dumps({**asdict(generated), "seconds": seconds}).encode() + b"\n")
-                file.flush()  # from here on the line outlives a kill
-                self._add(generated, seconds)
-                yield generated
-
-    def _add(self, generated: Generated, seconds: float) -> None:
-        self.lines[generated.id] = generated
-        self.tokens += generated.new_tokens
-        self.seconds += seconds
-
-    def speed(self) -> float:
-        """New tokens a second, over all sessions."""
-        return self.tokens / max(self.seconds, 1e-9)
+def _messages(settings: Settings, row: Row, reference: str | None) -> tuple[dict[str, str], ...]:
+    kind, fields = settings.data.prompt, row.fields
+    try:
+        said = prompts.messages(kind, fields["instruction"], fields["context"], reference=reference)
+    except ValueError as error:
+        raise FactoryError(
+            f"row {row.index} (from 0) of dataset '{settings.data.name}' is no chat: {error}",
+            mend="Correct it, or take the prompt instruct",
+        ) from error
+    return tuple(said)
 
 
-def _table(
-    settings: Settings, rows: list[dict[str, str]], generations: list[Generated]
-) -> dict[str, list[Any]]:
-    table: dict[str, list[Any]] = {column: [] for column in COLUMNS}
-    for row, generated in zip(rows, generations, strict=True):
-        chosen = checks.select(row, generated, settings.data.check)
-        values = (
-            row["instruction"], row["context"], row["response"], generated.text,
-            chosen.response, chosen.kept, chosen.reason, generated.new_tokens,
-        )  # fmt: skip
-        for column, value in zip(COLUMNS, values, strict=True):
-            table[column].append(value)
-    return table
+def _select(settings: Settings, rows: Iterator[Row], engine: Engine | None, out: Path) -> None:
+    """Chooses the responses and writes them, a shard at a time; shards that are there stay."""
+    number = 0
+    while piece := list(islice(rows, generations.PIECE)):
+        if not shards.path(out, number).exists():
+            found: dict[int, selection.Likelihoods] = {}
+            if settings.select == "likeliest" and engine:
+                found = _likelihoods(settings, piece, engine)
+            shards.write(out, number, [_chosen(settings, row, found.get(row.index)) for row in piece])
+        number += 1
 
 
-def _examples(table: dict[str, list[Any]]) -> list[dict[str, str]]:
-    """The first row of each of the most frequent reasons, filled up with further rows."""
-    reasons = [reason for reason, _ in Counter(table["reason"]).most_common(EXAMPLES)]
-    first = [table["reason"].index(reason) for reason in reasons]
-    others = [i for i in range(len(table["reason"])) if i not in first]
-    columns = ("instruction", "context", "original", "regenerated", "reason")
-    return [{column: table[column][i] for column in columns} for i in [*first, *others][:EXAMPLES]]
+def _likelihoods(settings: Settings, rows: Sequence[Row], engine: Engine) -> dict[int, selection.Likelihoods]:
+    """How likely the base finds each row's original and the samples that check out, as training asks."""
+    places: list[tuple[int, int]] = []  # row, and sample or -1 for the original
+
+    def chats() -> Iterator[Answered]:
+        for row in rows:
+            texts = {
+                sample: generated.text
+                for sample, generated in sorted(row.samples.items())
+                if checks.judge(row.fields, generated, settings.data.check) == checks.OK
+            }
+            if texts:
+                messages = _messages(settings, row, None)
+                for sample, text in {-1: row.fields["response"], **texts}.items():
+                    places.append((row.index, sample))
+                    yield Answered(len(places) - 1, messages, text)
+
+    found: dict[int, dict[int, float]] = {}
+    for id, mean in engine.likelihoods(chats()):
+        row, sample = places[id]
+        found.setdefault(row, {})[sample] = mean
+    return {row: selection.Likelihoods(means.pop(-1), means) for row, means in found.items()}
 
 
-def _write(settings: Settings, table: dict[str, list[Any]], out: Path) -> None:
-    import pyarrow
-    import pyarrow.parquet
+def _chosen(settings: Settings, row: Row, found: selection.Likelihoods | None) -> dict[str, Any]:
+    """A row of the shard."""
+    candidates = [row.samples[sample] for sample in sorted(row.samples)]
+    chosen = selection.choose(row.fields, candidates, settings.data.check, settings.select, found)
+    shown = candidates[chosen.sample]
+    return {
+        "instruction": row.fields["instruction"],
+        "context": row.fields["context"],
+        "original": row.fields["response"],
+        "regenerated": shown.text,
+        "response": chosen.response,
+        "kept": chosen.kept,
+        "reason": chosen.reason,
+        "new_tokens": shown.new_tokens,
+        "samples": len(candidates),
+        "likelihood_original": _written(found.original) if found else None,
+        "likelihood_regenerated": _written(found.samples[chosen.sample]) if found else None,
+    }
 
-    (out / "data").mkdir(exist_ok=True)
-    types = [pyarrow.int64() if column == "new_tokens" else pyarrow.string() for column in COLUMNS]
-    schema = pyarrow.schema(list(zip(COLUMNS, types, strict=True)))
-    pyarrow.parquet.write_table(pyarrow.table(table, schema), out / "data" / "train-00000.parquet")
-    reasons = Counter(table["reason"]).most_common()
-    readme = f"""---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/train-*.parquet
----
-# {settings.data.name}, regenerated
 
-Responses that a base model wrote itself, seeing the {settings.sees} (temperature {settings.temperature:g},
-at most {settings.max_new_tokens} tokens, check `{settings.data.check}`), with the originals beside them.
+def _written(mean: float | None) -> float | None:
+    """A log-probability as it is written down: what stands behind changes with the batches."""
+    return None if mean is None else round(mean, selection.DECIMALS)
 
-| column | holds |
-|---|---|
-{chr(10).join(f"| {column} | {meaning} |" for column, meaning in COLUMNS.items())}
 
-| reason | rows |
-|---|---|
-{chr(10).join(f"| {reason} | {count} |" for reason, count in reasons)}
-"""
-    (out / "README.md").write_text(readme, encoding="utf-8")
+def _made(settings: Settings) -> str:
+    several = f", up to {settings.samples} samples a row" if settings.samples > 1 else ""
+    return (
+        f"Responses that a base model wrote itself, seeing the {settings.sees} (temperature "
+        f"{settings.temperature:g}{several}, at most {settings.max_new_tokens} tokens, check "
+        f"`{settings.data.check}`), with the originals beside them.\n"
+        f"Selection `{settings.select}`: {selection.MEANING[settings.select]}."
+    )

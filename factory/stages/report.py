@@ -20,12 +20,15 @@ from factory.errors import FactoryError
 from factory.metrics import METRICS
 from factory.metrics.choice import Chosen, ranking, sentence
 from factory.stages import Frozen, Progress, pages, pictures
+from factory.tasks import lighteval_results
+from factory.tasks.results import deviations
+from factory.wording import limited
 
 if TYPE_CHECKING:
     from factory.paired import Paired
     from factory.tasks.bootstrap import Estimate
 
-VERSION = 3
+VERSION = 5
 LIBRARIES = ("jinja2", "matplotlib", "numpy")
 Kind = Literal["base", "pruned", "trained", "merged"]
 
@@ -69,13 +72,13 @@ class Settings(Frozen):
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
-    """Writes report.md, report.json, importance.png and recovery.png.
+    """Writes report.md, examples.md, report.json, two pictures and every model's lighteval results.
 
     Args:
         settings: see `Settings`.
         inputs: artifact folders: `importance`, `prune`, `evaluate.<model>` for every model, and where the
             recipe has them `regenerate.<dataset>`, `train.<variant>`, `merge.<variant>`.
-        out: receives the four files.
+        out: receives the files; lighteval's in `lighteval/results/<recipe>/<model>/`.
         progress: told the steps done.
 
     Returns:
@@ -90,11 +93,19 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     progress(1, 3, "steps", "pictures")
     table = _json(inputs["importance"] / "importance.json")
     pictures.save(pictures.importance(table, report["prune"]["blocks"]), out / "importance.png")
-    pictures.save(pictures.recovery(report["models"], report["confidence"]), out / "recovery.png")
+    said = f"{limited(report['limit'])}." if report["limit"] else None
+    pictures.save(pictures.recovery(report["models"], report["confidence"], said), out / "recovery.png")
     progress(2, 3, "steps", "pages")
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
     (out / "report.md").write_text(pages.markdown(report), encoding="utf-8")
+    (out / "examples.md").write_text(pages.examples(report), encoding="utf-8")
+    for row in settings.models:
+        role = f"evaluate.{row.name}"
+        started = datetime.fromisoformat(records[role]["started"])
+        text = (inputs[role] / "lighteval.json").read_text(encoding="utf-8")
+        called = f"{settings.recipe}/{row.name}"
+        lighteval_results.named(text, called, started, records[role]["seconds"], out / "lighteval")
     progress(3, 3, "steps")
     return {
         "summary": report["summary"],
@@ -137,8 +148,14 @@ def assemble(
         "bootstrap": settings.bootstrap,
         "limit": records[f"evaluate.{base}"]["settings"]["limit"],
         "base": records["importance"]["inputs"]["base"],
+        "deviations": deviations(
+            settings.suite, {task: found["shots"] for task, found in scores[base]["tasks"].items()}, None
+        ),
         "tasks": {
-            task: {key: found.get(key) for key in ("metric", "shots", "n")}
+            task: {
+                **{key: found[key] for key in ("metric", "shots", "n")},
+                "cut": max(one["tasks"][task]["cut"] for one in scores.values()),
+            }
             for task, found in scores[base]["tasks"].items()
         },
         "models": models,
@@ -182,10 +199,11 @@ def _value(estimate: Mapping[str, Any] | None) -> float | None:
 
 
 def _differences(paired: Paired, model: str, against: str) -> dict[str, Any]:
-    return {
-        "scores": {task: asdict(paired.difference(model, against, task)) for task in paired.tasks},
-        "average": asdict(paired.difference(model, against)),
-    }
+    def both(task: str | None = None) -> dict[str, Any]:
+        counts = asdict(paired.counts(model, against, task))
+        return {**asdict(paired.difference(model, against, task)), **counts}
+
+    return {"scores": {task: both(task) for task in paired.tasks}, "average": both()}
 
 
 def _check_values(paired: Paired, scores: Mapping[str, dict[str, Any]]) -> None:

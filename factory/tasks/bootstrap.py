@@ -24,11 +24,12 @@ class Estimate:
     """A score, difference or ratio with its standard error and 95 % interval, all as fractions.
 
     Attributes:
+        stderr: None where it cannot be known: one document says nothing of how they scatter.
         n: the number of documents behind it.
     """
 
     value: float
-    stderr: float
+    stderr: float | None
     low: float
     high: float
     n: int
@@ -37,6 +38,19 @@ class Estimate:
 def mean_of_groups(scores: Sequence[float] | Array, groups: Sequence[str]) -> float:
     """The mean over groups of the mean score inside the group."""
     return float(np.mean([part.mean() for part in _split(scores, groups)]))
+
+
+def standard_error(scores: Sequence[float] | Array, groups: Sequence[str]) -> float | None:
+    """The standard error of `mean_of_groups`: the square root of the sum of s^2 / n over the groups, over
+    their number, s being a group's sample standard deviation. With one group it is s / sqrt(n), as in
+    lm-evaluation-harness and lighteval.
+
+    None where a group has a single document.
+    """
+    parts = _split(scores, groups)
+    if min(map(len, parts)) < 2:
+        return None
+    return float(np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))) / len(parts)
 
 
 def draw_means(scores: Sequence[float] | Array, groups: Sequence[str], draws: int, seed: int) -> Array:

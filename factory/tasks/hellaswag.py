@@ -1,7 +1,7 @@
 """HellaSwag: which of four endings follows (Rowan/hellaswag).
 
     Removing ice from car: Then, the man writes over the snow covering the window of a car, and a woman
-    wearing winter clothes smiles. then, the man continues removing the snow on his car.
+    wearing winter clothes smiles. Then , the man continues removing the snow on his car.
 
 Scored by acc_norm: the ending with the highest log-probability per character.
 """

@@ -16,7 +16,8 @@ workarounds, each with its cause:
    every probability underflows. mc2 is a ratio, so all log-probabilities are first shifted by the
    largest. (lighteval/metrics/harness_compatibility/truthful_qa.py, metrics_sample.py)
 
-lighteval's own `TransformersModel` is not used: it keeps its answers in a cache keyed by the model's name
+For lighteval's own models the same definitions are put otherwise: lighteval_tasks.py. Its
+`TransformersModel` is not used here: it keeps its answers in a cache keyed by the model's name
 and not its weights, wraps prompts in the chat template whenever the tokenizer has one, and cuts too long
 prompts otherwise than v1. With the template off and prompts that fit, runner.py gives the same answers.
 """
@@ -45,7 +46,7 @@ from factory.tasks import gsm8k
 from factory.tasks.document import Document, with_shots
 from factory.tasks.suites import Metric, Task
 
-_SAMPLING = {"random": "random_sampling_from_train", "first": "sequential"}
+SAMPLING = {"random": "random_sampling_from_train", "first": "sequential"}
 _NO_NUMBER = "[invalid]"  # v1's word for a completion without `#### n`
 _CHARACTERS = LogProbCharNorm(ignore_first_space=True)
 
@@ -74,13 +75,23 @@ def final_number(text: str) -> str:
     return gsm8k.final_number(text) or _NO_NUMBER
 
 
+class _Share(NormalizedMultiChoiceProbability):
+    """The true answers' share of the probability of all, whatever underflows (workaround 4)."""
+
+    def compute(self, doc: Doc, model_response: ModelResponse, **kwargs: Any) -> float:
+        top = max(model_response.logprobs)
+        shifted = [value - top for value in model_response.logprobs]
+        response = ModelResponse(logprobs=shifted, output_tokens=model_response.output_tokens)
+        return float(super().compute(doc, response, **kwargs))
+
+
 # `metric` of a suite's row -> lighteval's computation. v1: acc and acc_norm are an argmax over (length
 # normalised) log-probabilities, mc2 the share of the true answers' probability, exact_match compares
 # the extracted numbers; the gold of a word problem always has one, so two misses never count as equal.
-_COMPUTATIONS: dict[Metric, SampleLevelComputation] = {
+COMPUTATIONS: dict[Metric, SampleLevelComputation] = {
     "acc": LoglikelihoodAcc(),
     "acc_norm": LoglikelihoodAcc(logprob_normalization=_CHARACTERS),
-    "mc2": NormalizedMultiChoiceProbability(aggregation_function=np.sum),
+    "mc2": _Share(aggregation_function=np.sum),
     "exact_match": ExactMatches(normalize_gold=final_number, normalize_pred=final_number),
 }
 
@@ -91,7 +102,7 @@ def metric(name: Metric) -> SampleLevelMetric:
         metric_name=name,
         higher_is_better=True,
         category=SamplingMethod.GENERATIVE if name == "exact_match" else SamplingMethod.LOGPROBS,
-        sample_level_fn=_COMPUTATIONS[name],
+        sample_level_fn=COMPUTATIONS[name],
         corpus_level_fn=np.mean,
     )
 
@@ -124,7 +135,7 @@ def questions(
         hf_avail_splits=["scored", "examples"],
         evaluation_splits=["scored"],
         few_shots_split="examples",
-        few_shots_select=_SAMPLING[task.sampling],
+        few_shots_select=SAMPLING[task.sampling],
         num_fewshots=shots,
         generation_size=gsm8k.MAX_NEW_TOKENS if generative else None,
         stop_sequence=list(gsm8k.STOP) if generative else None,
@@ -168,10 +179,6 @@ def joined(responses: Sequence[ModelResponse]) -> ModelResponse:
 
 def score(name: Metric, question: Question, response: ModelResponse) -> float:
     """The question's score, 0 to 1, by lighteval's metric."""
-    if name == "mc2":  # workaround 4
-        top = max(response.logprobs)
-        shifted = [value - top for value in response.logprobs]
-        response = ModelResponse(logprobs=shifted, output_tokens=response.output_tokens)
     (values,) = apply_metric([response], [question.doc], [metric(name)])
     return float(values[name])
 

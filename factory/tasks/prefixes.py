@@ -1,77 +1,32 @@
 """Reads token sequences piece by piece, so that what several begin with is computed once.
 
-Under runner.py: a `State` is what a model has read so far (a batch of sequences as key-value cache), and
-`Reader.extend` continues some of its rows, each as often as wanted, by further tokens of any lengths.
+Under judging.py and generation.py: a `State` is what a model has read so far (a batch of sequences as
+key-value cache), and `Reader.read` continues its rows by further tokens of any lengths and gives the
+logits that are asked for and no others. Whether a model's cache can be shared at all is tried out on a few
+tokens when a `Reader` is made; where it cannot, `Reader.obstacle` says why and sequences are read whole.
 """
 
 from __future__ import annotations
 
-import copy
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
-_ROOM = 64  # columns a cache layer keeps free, so that most tokens need no copy of all before them
+from factory.tasks.states import ROOM, RoomyLayer, State
 
+# Outputs of the shared and the plain way differ by rounding; a model that counts its positions otherwise
+# is off by a large part of its output. Relative distances.
+_SAME = {torch.float32: 1e-3, torch.float64: 1e-3}
+_SAME_IN_HALF = 0.05
+_TRIED = 32  # columns: more than are needed to try a model out
 
-@dataclass(frozen=True)
-class State:
-    """Sequences read so far.
-
-    Attributes:
-        cache: keys and values, a column a token.
-        mask: (rows, columns), 1 where a column is no padding.
-        lengths: (rows,) tokens without padding.
-    """
-
-    cache: Any
-    mask: torch.Tensor
-    lengths: torch.Tensor
-
-    def select(self, rows: torch.Tensor) -> State:
-        """Some of its rows, in any order and number; this state stays as it is."""
-        # A cache layer replaces its tensors and never writes into them, so a shallow copy is enough.
-        cache = copy.copy(self.cache)
-        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
-        cache.batch_select_indices(rows)
-        return State(cache, self.mask[rows], self.lengths[rows])
-
-
-class _RoomyLayer(DynamicLayer):
-    """A cache layer that grows in place; transformers' own copies all keys and values for every token."""
-
-    _room: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.keys is None or self.values is None:
-            return super().update(key_states, value_states, *args, **kwargs)
-        before = self.get_seq_length()
-        after = before + key_states.shape[-2]
-        if self._room is None or after > self._room[0].shape[-2]:
-            self._room = (_with_room(self.keys, after), _with_room(self.values, after))
-        for room, new in zip(self._room, (key_states, value_states), strict=True):
-            room[..., before:after, :] = new
-        self.keys, self.values = (room[..., :after, :] for room in self._room)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        super().batch_select_indices(indices)
-        self._room = None  # the selected rows are copies, the room is that of the rows before
-
-
-def _with_room(tensor: torch.Tensor, columns: int) -> torch.Tensor:
-    """A copy of (rows, heads, columns, size) that has room for more columns."""
-    shape = (*tensor.shape[:-2], columns + _ROOM, tensor.shape[-1])
-    roomy = tensor.new_empty(shape)
-    roomy[..., : tensor.shape[-2], :] = tensor
-    return roomy
+Tokens = np.ndarray[Any, np.dtype[np.int32]]
 
 
 class Reader:
@@ -79,67 +34,272 @@ class Reader:
 
     Args:
         model: in evaluation mode, on its device.
-        padding: a token to fill up rows with; it is masked.
+        padding: a token to fill up rows with; no other token sees it.
+
+    Attributes:
+        obstacle: why this model's cache cannot be shared; None where it can.
+        pads_inside: whether padding may stand between two pieces of a sequence; see `expect`.
+        fans: whether several continuations of a row can be read in one pass; see `expect`.
+        bytes_a_token: what a token takes in the cache; 0 with an obstacle.
     """
 
     def __init__(self, model: PreTrainedModel, padding: int) -> None:
         self.model, self.padding = model, padding
-        self._few_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-        text_config = model.config.get_text_config(decoder=True)
-        # A sliding window counts columns, and padding between two pieces of a sequence would count too.
-        self.pads_inside = not getattr(text_config, "sliding_window", None)
+        self.bytes_a_token = 0
+        self.pads_inside = self.fans = False
+        self._window: int | None = None
+        self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        self.obstacle: str | None = None
+        self.obstacle = self._kind_of_cache() or self._try_out()
+        self._can = (self.pads_inside, self.fans)
+        self.expect(None)
 
-    def extend(
+    def expect(self, columns: int | None) -> None:
+        """Tells how many columns, padding included, any row will have until this is called again.
+
+        A sliding window counts columns: padding inside a sequence, or continuations side by side, would
+        push what they follow out of it. Nothing is pushed out of a window as wide as all columns.
+
+        Args:
+            columns: at most; None if that is not known.
+        """
+        wide = self._window is None or (columns is not None and columns < self._window)
+        self.pads_inside, self.fans = self._can if wide else (False, False)
+
+    def read(
         self,
-        rows: Sequence[Sequence[int]],
+        rows: Sequence[Tokens],
         state: State | None = None,
         *,
-        side: Literal["left", "right"] = "left",
-        every_logit: bool = False,
+        judged: Sequence[int] | None = None,
+        room: int = ROOM,
     ) -> tuple[torch.Tensor, State]:
         """Row `i` of `state` (nothing, without one) read on by `rows[i]`, which must not be empty.
 
         Args:
             rows: tokens of each row; shorter ones are padded.
             state: what was read before, with as many rows; it is used up.
-            side: where the padding goes. After "right" the state must not be extended further if the
-                model has a sliding window.
-            every_logit: return the logits of every new column and not of the last one only.
+            judged: how many outputs of each row's end are wanted; none without it.
+            room: columns that will be read after this, as far as that is known.
 
         Returns:
-            Logits (rows, columns or 1, vocabulary) and the new state.
+            Logits (sum of `judged`, vocabulary), row by row, and the new state.
         """
-        device = self.model.device
-        width = max(map(len, rows))
-        ids = torch.full((len(rows), width), self.padding)
-        new_mask = torch.zeros((len(rows), width), dtype=torch.long)
+        cache = state.cache if state is not None else self._new_cache(room)
+        return self._pass(rows, state, cache, judged or [0] * len(rows), last=False)
+
+    def end(self, rows: Sequence[Tokens], state: State | None, judged: Sequence[int]) -> torch.Tensor:
+        """The logits of `read`, where nothing will be read after `rows`."""
+        return self._pass(rows, state, state.cache if state is not None else None, judged, last=True)[0]
+
+    @torch.inference_mode()
+    def _pass(
+        self, rows: Sequence[Tokens], state: State | None, cache: Any, judged: Sequence[int], *, last: bool
+    ) -> tuple[torch.Tensor, State]:
+        device, lengths = self.model.device, [len(row) for row in rows]
+        width = max(lengths)
+        # A sliding window counts columns, so there the padding must not come between two pieces.
+        right = last or self.pads_inside
+        ids = np.full((len(rows), width), self.padding, dtype=np.int64)
+        real = np.zeros((len(rows), width), dtype=np.int64)
         for i, row in enumerate(rows):
-            place = slice(width - len(row), width) if side == "left" else slice(0, len(row))
-            ids[i, place], new_mask[i, place] = torch.as_tensor(row), 1
-        ids, new_mask = ids.to(device), new_mask.to(device)
-        steps = (new_mask.cumsum(1) - 1).clamp(min=0)
-        if state is None:
-            mask, positions, lengths = new_mask, steps, new_mask.sum(1)
-            cache = DynamicCache(config=self.model.config)
-            cache.layers = [_RoomyLayer() if type(one) is DynamicLayer else one for one in cache.layers]
-        else:
-            mask = torch.cat([state.mask, new_mask], dim=1)
-            positions, lengths = state.lengths[:, None] + steps, state.lengths + new_mask.sum(1)
-            cache = state.cache
-        some = {"logits_to_keep": 1} if self._few_logits and not every_logit else {}
-        out = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            **some,
+            place = slice(0, len(row)) if right else slice(width - len(row), width)
+            ids[i, place], real[i, place] = row, 1
+        steps = np.arange(width)[None].repeat(len(rows), 0)
+        if not right:
+            steps = np.maximum(steps - (width - np.array(lengths))[:, None], 0)
+        elif state is not None:  # padding at the end must not run beyond the model's positions
+            steps = np.minimum(steps, np.array(lengths)[:, None] - 1)
+        padded = min(lengths) < width
+        new_mask, positions = torch.from_numpy(real).to(device), torch.from_numpy(steps).to(device)
+        mask, after, was_padded = new_mask, new_mask.sum(1), False
+        if state is not None:
+            positions = positions + state.lengths[:, None]
+            mask, after = torch.cat([state.mask, new_mask], dim=1), after + state.lengths
+            was_padded = state.padded
+        # Behind the last real token padding is unseen anyway; without a mask attention takes its fast way.
+        unseen = right and (last or state is None)
+        some: dict[str, Any] = {"use_cache": False}
+        if cache is not None:
+            some = {"use_cache": True, "past_key_values": cache}
+        if was_padded or (padded and not unseen):
+            some["attention_mask"] = mask
+        if self._takes_positions and (state is not None or not right):
+            some["position_ids"] = positions
+        ends = [length if right else width for length in lengths]
+        picked = [(i, c) for i, n in enumerate(judged) for c in range(ends[i] - n, ends[i])]
+        where = torch.tensor(picked or [(0, 0)], device=device).T
+        with self._only(where) as logits_of:
+            logits = logits_of(self.model(input_ids=torch.from_numpy(ids).to(device), **some))
+        return logits[: len(picked)], State(cache, mask, after, padded or was_padded)
+
+    @torch.inference_mode()
+    def fan(
+        self, rows: Sequence[Sequence[Tokens]], state: State, judged: Sequence[Sequence[int]]
+    ) -> torch.Tensor:
+        """The logits of `end` for several continuations of each row, read side by side; needs `fans`.
+
+        Args:
+            rows: the continuations of each row, which do not see each other.
+            state: what was read before, with as many rows; it is used up.
+            judged: how many outputs of each continuation's end are wanted.
+
+        Returns:
+            Logits (sum of `judged`, vocabulary), row by row, continuation by continuation.
+        """
+        device, width = self.model.device, max(sum(map(len, row)) for row in rows)
+        ids = np.full((len(rows), width), self.padding, dtype=np.int64)
+        steps, owner = np.zeros_like(ids), np.full_like(ids, -1)
+        picked: list[tuple[int, int]] = []
+        for i, row in enumerate(rows):
+            end = 0
+            for number, (tokens, wanted) in enumerate(zip(row, judged[i], strict=True)):
+                place = slice(end, end := end + len(tokens))
+                ids[i, place], steps[i, place], owner[i, place] = tokens, np.arange(len(tokens)), number
+                picked += [(i, column) for column in range(end - wanted, end)]
+        same = owner[:, :, None] == owner[:, None, :]
+        own = torch.from_numpy(same & np.tri(width, dtype=bool)).to(device)
+        seen = torch.cat([state.mask.bool()[:, None].expand(-1, width, -1), own], dim=2)
+        # Added to the scores, as every kind of attention that takes a mask of its own can have it.
+        mask = torch.zeros(seen.shape, dtype=self.model.dtype, device=device)
+        mask.masked_fill_(~seen, torch.finfo(mask.dtype).min)
+        with self._only(torch.tensor(picked, device=device).T) as logits_of:
+            return logits_of(
+                self.model(
+                    input_ids=torch.from_numpy(ids).to(device),
+                    attention_mask=mask[:, None],
+                    position_ids=state.lengths[:, None] + torch.from_numpy(steps).to(device),
+                    past_key_values=state.cache,
+                    use_cache=True,
+                )
+            )
+
+    @torch.inference_mode()
+    def step(self, tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """Every row of `state` read on by one token: logits (rows, vocabulary) and the new state.
+
+        Args:
+            tokens: (rows,), on the model's device.
+            state: what was read before; it is used up.
+        """
+        mask = torch.cat([state.mask, torch.ones_like(state.mask[:, :1])], dim=1)
+        some: dict[str, Any] = {"attention_mask": mask} if state.padded else {}
+        if self._takes_positions:
+            some["position_ids"] = state.lengths[:, None]
+        out = self.model(input_ids=tokens[:, None], past_key_values=state.cache, use_cache=True, **some)
+        return out.logits[:, -1], State(state.cache, mask, state.lengths + 1, state.padded)
+
+    @contextmanager
+    def _only(self, where: torch.Tensor) -> Iterator[Callable[[Any], torch.Tensor]]:
+        """Lets the model compute the logits of some (row, column) pairs only, (2, pairs).
+
+        `logits_to_keep` takes the same columns of every row; here the head itself is given fewer
+        outputs, which also leaves the model's own scaling and capping of logits in force.
+        """
+        rows, columns = where
+        was_picked = False
+
+        def pick(head: torch.nn.Module, inputs: tuple[Any, ...]) -> Any:
+            nonlocal was_picked
+            if not inputs or inputs[0].dim() != 3:
+                return None
+            was_picked = True
+            return (inputs[0][rows, columns][None], *inputs[1:])
+
+        head = self.model.get_output_embeddings()
+        hook = head.register_forward_pre_hook(pick) if head is not None else None
+        try:
+            yield lambda out: out.logits[0] if was_picked else out.logits[rows, columns]
+        finally:
+            if hook is not None:
+                hook.remove()
+
+    def _new_cache(self, room: int) -> DynamicCache:
+        cache = DynamicCache(config=self.model.config)
+        cache.layers = [RoomyLayer(room) if type(one) is DynamicLayer else one for one in cache.layers]
+        return cache
+
+    def _kind_of_cache(self) -> str | None:
+        """What is known to be in the way before anything is read."""
+        if "past_key_values" not in inspect.signature(self.model.forward).parameters:
+            return "it has no key-value cache"
+        try:
+            layers = DynamicCache(config=self.model.config).layers
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return "its cache is of an unknown kind"
+        kinds = {type(layer) for layer in layers} - {DynamicLayer, DynamicSlidingWindowLayer, DummyLayer}
+        if kinds:
+            return f"its cache holds {', '.join(sorted(kind.__name__ for kind in kinds))}"
+        config = self.model.config.get_text_config(decoder=True)
+        kept = getattr(config, "layer_types", None) or ()
+        if "chunked_attention" in kept or getattr(config, "attention_chunk_size", None):
+            return "it attends in chunks, which count padding"
+        windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
+        self._window = min(windows, default=None)
+        self.pads_inside = self._window is None or self._window > _TRIED
+        return None
+
+    def _try_out(self) -> str | None:
+        """Reads a few tokens both ways; finds out `pads_inside`, `fans` and `bytes_a_token`."""
+        size = self.model.config.get_text_config(decoder=True).vocab_size
+        start, *parts = (
+            (np.arange(length, dtype=np.int32) * 7 + 5 * length) % size for length in (4, 9, 5, 3, 2, 1, 4)
         )
-        return out.logits, State(out.past_key_values, mask, lengths)
+        heads, tails = parts[:2], [[parts[2], parts[4]], [parts[3], parts[5]]]  # two of each head
+        judged = [[len(tail) for tail in row] for row in tails]
+        wholes = [np.concatenate([start, heads[i], tail]) for i in (0, 1) for tail in tails[i]]
+        expected = self.end(wholes, None, [one for row in judged for one in row])
+        if self.pads_inside:
+            self.pads_inside = self._agrees(expected, lambda: self._turns(self._after(start, heads), tails))
+            self.fans = self.pads_inside and self._agrees(
+                expected, lambda: self.fan(tails, self._after(start, heads), judged)
+            )
+        if not self.pads_inside and not self._agrees(
+            expected, lambda: self._turns(self._after(start, heads), tails)
+        ):
+            self.bytes_a_token = 0
+            return "what it reads in pieces differs from what it reads whole"
+        return None
+
+    def _agrees(self, expected: torch.Tensor, read: Callable[[], torch.Tensor]) -> bool:
+        try:
+            found = read()
+        except (
+            AttributeError,
+            IndexError,
+            KeyError,
+            NotImplementedError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ):
+            return False  # a model may refuse what it cannot do in any of these ways
+        far = (found.double() - expected.double()).norm(dim=-1) / expected.double().norm(dim=-1)
+        # Numbers that are none are found and named when real rows are read.
+        return not bool(far.median() > _SAME.get(found.dtype, _SAME_IN_HALF))
+
+    def _after(self, start: Tokens, heads: Sequence[Tokens]) -> State:
+        """Both heads after the same start."""
+        if self.pads_inside:
+            state = self.read(heads, self.read([start], room=_TRIED)[1].select([0, 0], _TRIED))[1]
+        else:
+            state = self.read([np.concatenate([start, head]) for head in heads])[1]
+        self.bytes_a_token = -(-state.nbytes // state.mask.numel())
+        return state
+
+    def _turns(self, state: State, tails: Sequence[Sequence[Tokens]]) -> torch.Tensor:
+        """Logits of every tail, one of each row in turn."""
+        read = [
+            self.end(turn, state.fork(2), [*map(len, turn)]).split([*map(len, turn)])
+            for turn in zip(*tails, strict=True)
+        ]
+        return torch.cat([read[turn][row] for row in (0, 1) for turn in (0, 1)])
 
 
-def common_prefix(sequences: Sequence[tuple[int, ...]]) -> int:
+def common_prefix(sequences: Sequence[Tokens]) -> int:
     """How many leading tokens all sequences share."""
-    low, high = min(sequences), max(sequences)  # what these two share, all between them share
     shortest = min(map(len, sequences))
-    return next((i for i in range(shortest) if low[i] != high[i]), shortest)
+    for other in sequences[1:]:
+        differs = np.flatnonzero(sequences[0][:shortest] != other[:shortest])
+        shortest = int(differs[0]) if len(differs) else shortest
+    return shortest

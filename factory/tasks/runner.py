@@ -1,71 +1,36 @@
 """Runs a model over rendered prompts, for the evaluate stage: a small `LightevalModel`.
 
-Multiple choice as lm-evaluation-harness does it (`_encode_pair` and `loglikelihood`), but what several
-sequences begin with is computed once: first what all questions of a call share (an MMLU subject's
-instruction and examples, TruthfulQA's preamble), then what the choices of one question share, then each
-choice's own tokens on a repeated key-value cache. Log-probabilities equal those of one plain forward
-pass a choice up to rounding. Greedy generation runs in batches of similar length; a row leaves its batch
-soon after its stop. No answer is ever taken from an earlier run.
+encoding.py turns prompts and choices into tokens; judging.py and generation.py compute what several
+sequences begin with once. Log-probabilities equal those of one plain forward pass a choice up to rounding.
+Answers are handed over batch by batch, so that they can be kept as they come; none is ever taken from an
+earlier run.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Container, Iterator, Sequence
 
 import torch
 from lighteval.models.abstract_model import LightevalModel
 from lighteval.models.model_output import ModelResponse
-from lighteval.tasks.prompt_manager import PromptManager
 from lighteval.tasks.requests import Doc
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from factory.tasks.prefixes import Reader, State, common_prefix
+from factory.errors import FactoryError
+from factory.tasks import generation
+from factory.tasks.encoding import Encoder
+from factory.tasks.judging import WORTH_SHARING, Bounds, Judge
+from factory.tasks.prefixes import Reader, Tokens, common_prefix
+from factory.tasks.states import State
 
-_WORTH_SHARING = 8  # tokens; a shorter beginning is not worth a pass of its own
-_LOGITS_AT_ONCE = 1 << 26  # numbers: 256 MB in fp32
 _DEFAULT_MAX_LENGTH = 2048  # v1's, for models that state none
-_KEEP_IN_BATCH = 0.75  # generation drops finished rows when at most this share is still running
+_MEMORY = 1 << 29  # bytes for a batch without a GPU
+_GPU_SHARE = 0.6  # of the memory that is free once the model is loaded
+_MOST_TOKENS = 1 << 14  # in one pass; larger ones are no faster
 
-Tokens = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Item:
-    """A choice: the model reads `tokens`, and its last `len(target)` outputs are judged by `target`."""
-
-    tokens: Tokens
-    target: Tokens
-
-    @property
-    def judged_from(self) -> int:
-        """How many tokens can be read before the first judged output."""
-        return len(self.tokens) - len(self.target)
-
-
-@dataclass(frozen=True)
-class _Question:
-    """What shares a context: the choices of one document, or of all documents with one id.
-
-    `head` is how many tokens all choices share, short of the first judged output; `places` tells for
-    each item its document and choice.
-    """
-
-    items: tuple[_Item, ...]
-    places: tuple[tuple[int, int], ...]
-    head: int
-
-    @property
-    def tails(self) -> tuple[Tokens, ...]:
-        """What is left to read after the head, each different tail once."""
-        return tuple(dict.fromkeys(item.tokens[self.head :] for item in self.items))
-
-    def judged_after(self, tail: Tokens) -> Iterator[tuple[Tokens, tuple[int, int]]]:
-        """Target and place of every item with this tail (MMLU's four letters follow the same one)."""
-        for item, place in zip(self.items, self.places, strict=True):
-            if item.tokens[self.head :] == tail:
-                yield item.target, place
+Batch = list[tuple[int, ModelResponse]]
+"""Positions of documents in the list that was asked, each with its response."""
 
 
 class Runner(LightevalModel):
@@ -74,8 +39,14 @@ class Runner(LightevalModel):
     Args:
         model: in evaluation mode, on its device.
         tokenizer: the model's own.
-        batch_size: questions a batch.
+        batch_size: questions a batch at most.
         advance: told how many more questions are finished, whenever some are.
+        memory: bytes that a batch may take; None chooses by the device. Questions of long contexts come
+            in smaller batches.
+
+    Attributes:
+        cut: documents whose prompt did not fit the model and lost its beginning, so far.
+        notes: what a reader of the scores should know about how they were computed.
     """
 
     def __init__(
@@ -84,10 +55,17 @@ class Runner(LightevalModel):
         tokenizer: PreTrainedTokenizerBase,
         batch_size: int,
         advance: Callable[[int], None] = lambda finished: None,
+        memory: int | None = None,
     ) -> None:
         self.model, self._tokenizer, self.batch_size, self.advance = model, tokenizer, batch_size, advance
+        self.cut = 0
         self._reader = Reader(model, tokenizer.pad_token_id or 0)
-        self._prompts = PromptManager(use_chat_template=False)
+        self._bounds = _bounds(model, batch_size, memory)
+        self.notes: tuple[str, ...] = ()
+        if self._reader.obstacle:
+            kind = model.config.model_type
+            why = f"the cache of {kind} cannot be shared ({self._reader.obstacle})"
+            self.notes = (f"{why}: every choice was read whole, which is slower",)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -102,63 +80,19 @@ class Runner(LightevalModel):
     @property
     def max_length(self) -> int:
         """Positions the model was made for, in tokens."""
+        config = self.model.config.get_text_config(decoder=True)
         for name in ("n_positions", "max_position_embeddings", "n_ctx"):
-            if isinstance(value := getattr(self.model.config, name, None), int):
+            if isinstance(value := getattr(config, name, None), int):
                 return value
         return _DEFAULT_MAX_LENGTH
 
-    @torch.inference_mode()
     def loglikelihood(self, docs: list[Doc]) -> list[ModelResponse]:
-        """Log-probability of every choice of every document after its prompt, in the documents' order.
+        """Log-probability of every choice of every document after its prompt, in the documents' order."""
+        return _in_order(self.judged(docs))
 
-        What does not fit the model is cut from the left.
-        """
-        items = self._items(docs)
-        questions = _questions(docs, items)
-        shared = self._shared_beginning(questions)
-        root = self._reader.extend([shared])[1] if shared else None
-        found: dict[tuple[int, int], tuple[float, bool]] = {}
-        # Cutting from the left can leave the choices of a question nothing to share: those go apart.
-        for alike in ([q for q in questions if q.head], [q for q in questions if not q.head]):
-            alike.sort(key=lambda question: question.head, reverse=True)
-            for start in range(0, len(alike), self.batch_size):
-                batch = alike[start : start + self.batch_size]
-                found.update(self._judge(batch, root, len(shared)))
-                self.advance(len(batch))
-        return [
-            ModelResponse(
-                input=doc.query,
-                logprobs=[found[d, c][0] for c in range(len(doc.choices))],
-                argmax_logits_eq_gold=[found[d, c][1] for c in range(len(doc.choices))],
-                output_tokens=[list(item.target) for item in items[d]],
-            )
-            for d, doc in enumerate(docs)
-        ]
-
-    @torch.inference_mode()
     def greedy_until(self, docs: list[Doc]) -> list[ModelResponse]:
-        """Greedy continuations, cut before the first stop sequence, in the documents' order.
-
-        Generation ends at a stop sequence, the model's end token or `generation_size` tokens. The prompt
-        is cut from the left so that prompt and continuation fit the model.
-        """
-        prompts = self.tokenizer([self._prompts.prepare_prompt(doc) for doc in docs])["input_ids"]
-        prompts = [
-            prompt[-max(1, self.max_length - (doc.generation_size or 0)) :]
-            for prompt, doc in zip(prompts, docs, strict=True)
-        ]
-        order = sorted(range(len(docs)), key=lambda d: len(prompts[d]), reverse=True)
-        responses: dict[int, ModelResponse] = {}
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
-            made = self._generate([prompts[d] for d in batch], [docs[d] for d in batch])
-            for d, tokens in zip(batch, made, strict=True):
-                text = self._text(tokens)
-                for stop in docs[d].stop_sequences or ():
-                    text = text.split(stop)[0]
-                responses[d] = ModelResponse(input=docs[d].query, text=[text], output_tokens=[tokens])
-            self.advance(len(batch))
-        return [responses[d] for d in range(len(docs))]
+        """Greedy continuations, cut before the first stop sequence, in the documents' order."""
+        return _in_order(self.generated(docs))
 
     def loglikelihood_rolling(self, docs: list[Doc]) -> list[ModelResponse]:
         """Not offered: no task of the suites scores whole texts.
@@ -168,96 +102,129 @@ class Runner(LightevalModel):
         """
         raise NotImplementedError("no task of the suites scores whole texts")
 
-    def _items(self, docs: Sequence[Doc]) -> list[list[_Item]]:
-        """Every choice of every document as tokens (v1's `_encode_pair`)."""
-        pairs = [self._prompt_and_choices(doc) for doc in docs]
-        contexts = self.tokenizer([context for context, _ in pairs])["input_ids"]
-        texts = [context + choice for context, choices in pairs for choice in choices]
-        wholes = iter(self.tokenizer(texts)["input_ids"])
-        made: list[list[_Item]] = []
-        for (_, choices), context in zip(pairs, contexts, strict=True):
-            made.append([])
-            for _ in choices:
-                whole = next(wholes)
-                # Both may merge into as many tokens; one must be left to judge (as lighteval has it).
-                cut = min(len(context), len(whole) - 1)
-                target = tuple(whole[cut:][-self.max_length :])
-                made[-1].append(_Item(tuple(whole[-(self.max_length + 1) :][:-1]), target))
-        return made
+    def judged(self, docs: Sequence[Doc], done: Container[int] = ()) -> Iterator[Batch]:
+        """Log-probabilities of every choice, batch by batch, long prompts first.
 
-    def _prompt_and_choices(self, doc: Doc) -> tuple[str, list[str]]:
-        """Spaces at the end of the prompt belong to the choices."""
-        prompt = self._prompts.prepare_prompt(doc)
-        context = prompt.rstrip()
-        return context, [prompt[len(context) :] + choice for choice in doc.choices]
+        Batches are cut as if nothing were `done` (positions of documents answered before), and passed over
+        where all of a batch is: so a document meets the same others, and its sums the same rounding,
+        whenever it is answered.
 
-    def _shared_beginning(self, questions: Sequence[_Question]) -> Tokens:
-        """What all questions begin with, if that is worth a pass; every question keeps a token of head."""
-        if len(questions) < 2 or not self._reader.pads_inside:
-            return ()
-        heads = [question.items[0].tokens[: max(0, question.head - 1)] for question in questions]
-        length = common_prefix(heads)
-        return heads[0][:length] if length >= _WORTH_SHARING else ()
+        What does not fit the model is cut from the left (`truncated_tokens_count` of the response).
+        Documents of one task and id come in the same batch; prefixes are shared within a task.
 
-    def _judge(
-        self, questions: Sequence[_Question], root: State | None, skip: int
-    ) -> Iterator[tuple[tuple[int, int], tuple[float, bool]]]:
-        """By (document, choice): the log-probability, and whether it is the greedy continuation.
-
-        `root` has read the first `skip` tokens of all questions. Either every question has a head or none.
+        Raises:
+            FactoryError: a log-probability is no number; names task and row.
         """
-        device = self.model.device
-        state = None
-        if questions[0].head:
-            everyone = torch.zeros(len(questions), dtype=torch.long, device=device)
-            before = root.select(everyone) if root else None
-            heads = [question.items[0].tokens[skip : question.head] for question in questions]
-            state = self._reader.extend(heads, before)[1]
-        tails = [(q, tail) for q, question in enumerate(questions) for tail in question.tails]
-        tails.sort(key=lambda tail: len(tail[1]), reverse=True)
-        start = 0
-        while start < len(tails):
-            widest = len(tails[start][1])
-            rows = max(1, min(self.batch_size, _LOGITS_AT_ONCE // (widest * self.model.config.vocab_size)))
-            chunk, start = tails[start : start + rows], start + rows
-            parents = torch.tensor([q for q, _ in chunk], device=device)
-            logits, _ = self._reader.extend(
-                [tail for _, tail in chunk],
-                state.select(parents) if state else None,
-                side="right",
-                every_logit=True,
-            )
-            logits = logits.float()
-            normaliser, greedy = logits.logsumexp(-1), logits.argmax(-1)
-            for row, (q, tail) in enumerate(chunk):
-                for target, place in questions[q].judged_after(tail):
-                    outputs = slice(len(tail) - len(target), len(tail))
-                    wanted = torch.tensor(target, device=device)
-                    chosen = logits[row, outputs].gather(1, wanted[:, None])[:, 0]
-                    value = (chosen - normaliser[row, outputs]).double().sum().item()
-                    yield place, (value, bool((greedy[row, outputs] == wanted).all()))
+        judge, encoder = Judge(self._reader, self._bounds), Encoder(self.tokenizer, self.max_length)
+        for group in _by_task(docs).values():
+            if all(d in done for d in group):
+                continue
+            questions, cut = encoder.questions(docs, group)
+            for batch, found in judge.batches(questions, done):
+                answered: Batch = []
+                targets = {place: target for one in batch for place, target in one.targets.items()}
+                for d in dict.fromkeys(d for d, _ in targets):
+                    places = [(d, c) for c in range(len(docs[d].choices))]
+                    if not all(math.isfinite(found[place][0]) for place in places):
+                        raise self._no_number(docs[d])
+                    response = ModelResponse(
+                        input=docs[d].query,
+                        logprobs=[found[place][0] for place in places],
+                        argmax_logits_eq_gold=[found[place][1] for place in places],
+                        output_tokens=[targets[place].tolist() for place in places],
+                        truncated_tokens_count=cut[d],
+                    )
+                    answered.append((d, response))
+                yield self._finished(answered, len(batch))
 
-    def _generate(self, prompts: Sequence[Sequence[int]], docs: Sequence[Doc]) -> list[list[int]]:
+    def generated(self, docs: Sequence[Doc], done: Container[int] = ()) -> Iterator[Batch]:
+        """Greedy continuations, cut before the first stop sequence; batch by batch, long prompts first.
+
+        Generation ends at a stop sequence, the model's end token or `generation_size` tokens. The prompt
+        is cut from the left so that prompt and continuation fit the model. `done` is as in `judged`.
+
+        Raises:
+            FactoryError: the best logit of a row is no number; names task and row.
+        """
+        encoder = Encoder(self.tokenizer, self.max_length)
+        for group in _by_task(docs).values():
+            if all(d in done for d in group):
+                continue
+            prompts: dict[int, Tokens] = {}
+            cut: dict[int, int] = {}
+            for d, tokens in zip(group, encoder.prompts([docs[d] for d in group]), strict=True):
+                room = max(1, self.max_length - (docs[d].generation_size or 0))
+                prompts[d], cut[d] = tokens[-room:], max(0, len(tokens) - room)
+            longest = max(map(len, prompts.values()))
+            self._reader.expect(longest + max(docs[d].generation_size or 1 for d in group))
+            skip = self._shared_by_prompts(list(prompts.values()))
+            root = self._reader.read([prompts[group[0]][:skip]])[1] if skip else None
+            for members in self._generation_batches(docs, prompts):
+                if all(d in done for d in members):
+                    continue
+                made = self._generate([docs[d] for d in members], [prompts[d][skip:] for d in members], root)
+                answered: Batch = []
+                for d, new in zip(members, made, strict=True):
+                    text = self._text(new)
+                    for stop in docs[d].stop_sequences or ():
+                        text = text.split(stop)[0]
+                    response = ModelResponse(
+                        input=docs[d].query,
+                        text=[text],
+                        output_tokens=[new],
+                        truncated_tokens_count=cut[d],
+                    )
+                    answered.append((d, response))
+                yield self._finished(answered, len(members))
+
+    def _finished(self, answered: Batch, questions: int) -> Batch:
+        self.cut += sum(response.truncated_tokens_count > 0 for _, response in answered)
+        self.advance(questions)
+        return answered
+
+    def _no_number(self, doc: Doc) -> FactoryError:
+        task, row = doc.task_name.split("|")[0], doc.id.rpartition("/")[2]
+        what = f"{task}: the model's output for row {row} is not a number"
+        where = self.model.config.name_or_path or None
+        return FactoryError(what, where=where, mend="Check its weights, or compute in a wider number format")
+
+    def _shared_by_prompts(self, prompts: Sequence[Tokens]) -> int:
+        """How many tokens all prompts begin with, if that is worth a pass."""
+        if self._reader.obstacle or not self._reader.pads_inside or len(prompts) < 2:
+            return 0
+        shared = common_prefix([prompt[:-1] for prompt in prompts])
+        return shared if shared >= WORTH_SHARING else 0
+
+    def _generation_batches(self, docs: Sequence[Doc], prompts: dict[int, Tokens]) -> Iterator[list[int]]:
+        """Documents by length of prompt, in batches whose cache fits."""
+        waiting = sorted(prompts, key=lambda d: len(prompts[d]), reverse=True)
+        while waiting:
+            longest = len(prompts[waiting[0]])
+            columns = longest + max(docs[d].generation_size or 0 for d in waiting)
+            cached = max(1, columns * self._reader.bytes_a_token)
+            rows = max(1, min(self.batch_size, self._bounds.cached // cached))
+            batch = waiting[:rows]
+            if self._reader.obstacle:  # its own `generate` gets no padding
+                batch = [d for d in batch if len(prompts[d]) == longest]
+            yield batch
+            waiting = waiting[len(batch) :]
+
+    def _generate(
+        self, docs: Sequence[Doc], prompts: Sequence[Tokens], root: State | None
+    ) -> list[list[int]]:
         """Greedy tokens for each prompt, up to and including what ended it."""
         ends = self._end_tokens()
-        made: list[list[int]] = [[] for _ in prompts]
-        running = list(range(len(prompts)))  # which prompt each row of the batch belongs to
-        finished: set[int] = set()
-        logits, state = self._reader.extend(prompts)
-        while True:
-            chosen = logits[:, -1].argmax(-1).tolist()
-            for row, p in enumerate(running):
-                if p not in finished:
-                    made[p].append(chosen[row])
-                    if chosen[row] in ends or self._is_over(made[p], docs[p]):
-                        finished.add(p)
-            if len(finished) == len(prompts):
-                return made
-            going = [row for row, p in enumerate(running) if p not in finished]
-            if len(going) <= _KEEP_IN_BATCH * len(running):
-                state = state.select(torch.tensor(going, device=self.model.device))
-                running, chosen = [running[row] for row in going], [chosen[row] for row in going]
-            logits, state = self._reader.extend([[token] for token in chosen], state)
+        longest = max(doc.generation_size or 1 for doc in docs)
+
+        def ended(row: int, made: list[int]) -> bool:
+            return made[-1] in ends or self._is_over(made, docs[row])
+
+        try:
+            if self._reader.obstacle:
+                return generation.by_the_model(self._reader, prompts, ended, longest)
+            return generation.greedy(self._reader, prompts, ended, root)
+        except generation.NoNumberError as error:
+            raise self._no_number(docs[error.row]) from error
 
     def _is_over(self, made: list[int], doc: Doc) -> bool:
         if len(made) >= (doc.generation_size or 1):
@@ -277,14 +244,28 @@ class Runner(LightevalModel):
         return {token for token in (*listed, self.tokenizer.eos_token_id) if token is not None}
 
 
-def _questions(docs: Sequence[Doc], items: Sequence[Sequence[_Item]]) -> list[_Question]:
-    """Gathers the items of documents with one id, which share most of their context."""
-    together: dict[str, list[tuple[_Item, tuple[int, int]]]] = defaultdict(list)
+def _by_task(docs: Sequence[Doc]) -> dict[str, list[int]]:
+    """Positions of the documents of each task."""
+    groups: dict[str, list[int]] = {}
     for d, doc in enumerate(docs):
-        together[doc.id or f"#{d}"].extend((item, (d, c)) for c, item in enumerate(items[d]))
-    questions = []
-    for members in together.values():
-        own = tuple(item for item, _ in members)
-        head = min(common_prefix([item.tokens for item in own]), *(item.judged_from for item in own))
-        questions.append(_Question(own, tuple(place for _, place in members), head))
-    return questions
+        groups.setdefault(doc.task_name, []).append(d)
+    return groups
+
+
+def _in_order(batches: Iterator[Batch]) -> list[ModelResponse]:
+    found = dict(answer for batch in batches for answer in batch)
+    return [found[d] for d in sorted(found)]
+
+
+def _bounds(model: PreTrainedModel, questions: int, memory: int | None) -> Bounds:
+    """Half of the memory for keys and values, a quarter each for one pass and for its logits."""
+    if memory is None:
+        on_gpu = model.device.type == "cuda"
+        memory = int(torch.cuda.mem_get_info(model.device)[0] * _GPU_SHARE) if on_gpu else _MEMORY
+    config = model.config.get_text_config(decoder=True)
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    # The widest point of a block holds a token's inputs, projections and three inner vectors.
+    token = (12 * config.hidden_size + 3 * inner) * model.dtype.itemsize
+    tokens = min(_MOST_TOKENS, memory // 4 // token)
+    # Logits, a float32 copy of them, and the exponentials that logsumexp takes the sum of.
+    return Bounds(questions, tokens, memory // 2, memory // 4 // (model.dtype.itemsize + 8))

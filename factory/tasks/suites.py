@@ -6,15 +6,40 @@ learn what must be fetched, the evaluate stage to render and score. Light: nothi
 `openllm_v1` is the Open LLM Leaderboard's first version: lm-evaluation-harness at commit
 b281b0921b636bc36ad05c0b0b0763bd6dd43463. `sandbox_v1` is the same six definitions on the sandbox's own
 rows, with as many examples as the sandbox's base model was trained to read.
+
+Tasks of your own make a suite of your own, in a small package beside this one. In its `my_tasks.py`:
+
+    from factory.tasks.document import Document
+    from factory.tasks.suites import SUITES, Task
+
+    def boolq(row):
+        context = f"{row['passage']}\\nQuestion: {row['question']}?\\nAnswer:"
+        gold = int(row["answer"])
+        return Document((context,), (" no", " yes"), (gold,), context + (" no", " yes")[gold])
+
+    BOOLQ = Task("boolq", "google/boolq", "default", "validation", "train", 5, "random", "acc", 0.5,
+                 ("passage", "question", "answer"), boolq)
+    SUITE = {**SUITES["openllm_v1"], "boolq": BOOLQ}
+
+and in its pyproject.toml, besides name and version:
+
+    [project.entry-points."factory.suites"]
+    openllm_and_boolq = "my_tasks:SUITE"
+
+Once it is installed (`pip install .`), the suite goes by that name in recipes, in `factory evaluate --suite`
+and, through lighteval_tasks.py, in lighteval. A recipe cannot name a file of code: reading one runs nothing.
+Raise a task's `version` when you change it, or scores from before will be taken for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from factory.dataset_files import Wanted
+from factory.errors import FactoryError
 from factory.tasks import arc, gsm8k, hellaswag, mmlu, truthfulqa, winogrande
 from factory.tasks.document import Document
 
@@ -43,6 +68,10 @@ class Task:
         by_subject: every configuration with both splits is a subject; the score is the mean of the
             subjects' means.
         skip_configs: configurations that are no subjects.
+        subjects: the subjects that must all be there for the score to be the suite's.
+        version: raised when its prompts or its metric change.
+        revision: the Hub commit of its dataset; None takes the newest there is when a run is planned,
+            which is recorded with the scores and part of their key.
     """
 
     task: str
@@ -60,6 +89,9 @@ class Task:
     preamble_file: str | None = None
     by_subject: bool = False
     skip_configs: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+    version: int = 1
+    revision: str | None = None
 
 
 _OPENLLM_V1 = (
@@ -69,7 +101,7 @@ _OPENLLM_V1 = (
          ("activity_label", "ctx_a", "ctx_b", "endings", "label"), hellaswag.document),
     Task("mmlu", "cais/mmlu", None, "test", "dev", 5, "first", "acc", 0.25,
          ("question", "subject", "choices", "answer"), mmlu.document,
-         by_subject=True, skip_configs=("all", "auxiliary_train")),
+         by_subject=True, skip_configs=("all", "auxiliary_train"), subjects=mmlu.SUBJECTS),
     # Chance: the mean share of true answers among the listed ones, over the 817 questions.
     Task("truthfulqa", "truthfulqa/truthful_qa", "multiple_choice", "validation", "validation", 0, "random",
          "mc2", 0.45, ("question", "mc2_targets"), truthfulqa.document, preamble=truthfulqa.PREAMBLE),
@@ -92,14 +124,61 @@ _SANDBOX = {  # task: (dataset, shots)
 def _sandbox(task: Task) -> Task:
     dataset, shots = _SANDBOX[task.task]
     own_preamble = "preamble.txt" if task.preamble else None
-    return replace(task, dataset=dataset, config=None, shots=shots, preamble_file=own_preamble)
+    return replace(
+        task,
+        dataset=dataset,
+        config=None,
+        shots=shots,
+        preamble_file=own_preamble,
+        subjects=(),
+        revision=None,
+    )
 
 
-SUITES: dict[str, dict[str, Task]] = {
+_OWN = {
     "openllm_v1": {task.task: task for task in _OPENLLM_V1},
     "sandbox_v1": {task.task: _sandbox(task) for task in _OPENLLM_V1},
 }
-"""By name, the tasks in the leaderboard's order."""
+
+
+class _Suites(Mapping[str, dict[str, Task]]):
+    """The factory's own suites and those of installed packages, which are looked for when one is wanted."""
+
+    def __getitem__(self, name: str) -> dict[str, Task]:
+        """A suite's tasks.
+
+        Raises:
+            KeyError: there is none of that name.
+            FactoryError: a package has it, but it is no suite.
+        """
+        return _OWN[name] if name in _OWN else _load(_installed()[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*_OWN, *_installed())))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+SUITES: Mapping[str, dict[str, Task]] = _Suites()
+"""By name, the tasks in the suite's order."""
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group="factory.suites")}
+
+
+def _load(entry: EntryPoint) -> dict[str, Task]:
+    try:
+        suite = entry.load()
+    except Exception as error:  # anything may go wrong in code of others
+        what = f"suite '{entry.name}' cannot be loaded ({type(error).__name__}: {error})"
+        raise FactoryError(what, where=entry.value, mend="Mend its package, or uninstall it") from error
+    tasks = suite.items() if isinstance(suite, Mapping) else ()
+    if not tasks or not all(isinstance(task, Task) and task.task == name for name, task in tasks):
+        mend = "It must be a dictionary from the name of each task to its Task"
+        raise FactoryError(f"suite '{entry.name}' is no suite", where=entry.value, mend=mend)
+    return dict(suite)
 
 
 def wanted(task: Task, shots: int) -> Wanted:

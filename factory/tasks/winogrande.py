@@ -1,6 +1,6 @@
 """Winogrande: which of two options the blank stands for (allenai/winogrande, winogrande_xl).
 
-    People think Rebecca is embarrassed, because Samantha made snide comments about the shirt Rebecca |
+    People think Rebecca | is embarassed, because Samantha made snide comments about the shirt Rebecca
     was wearing.
 
 The option is put into the blank, and the rest of the sentence (behind the bar) is scored after it: two

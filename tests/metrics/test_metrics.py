@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from families import random_model
+from families import BEYOND, random_model
+from families import FAMILIES as FAMILIES_OF_THE_TABLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForCausalLM
@@ -115,16 +116,17 @@ def test_block_influence(folder: Any, family: str) -> None:
         assert score == pytest.approx(1 - float(cosine.mean()), abs=1e-4)
 
 
+def unchanged(m: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    """A forward hook: what a block has computed is thrown away."""
+    hidden = args[0] if args else kwargs["hidden_states"]
+    return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
+
+
 def naive_perplexity(folder: Path, gone: tuple[int, ...]) -> float:
     """Text by text; a block that is gone computes, and its output is thrown away."""
     model, blocks = loaded(folder, head=True)
     for block in gone:
-
-        def instead(m: Any, args: Any, kwargs: Any, out: Any) -> Any:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
-
-        blocks[block].register_forward_hook(instead, with_kwargs=True)
+        blocks[block].register_forward_hook(unchanged, with_kwargs=True)
     total, count = 0.0, 0
     for text in TEXTS:
         ids = ids_of(text)
@@ -143,6 +145,60 @@ def test_perplexity(folder: Any, family: str) -> None:
     assert found["perplexity"] == pytest.approx(whole, rel=1e-4)
     for block, score in enumerate(found["scores"]):
         assert score == pytest.approx(naive_perplexity(folder(family), (block,)) - whole, abs=1e-3 * whole)
+
+
+def one_by_one(folder: Path, sets: list[tuple[int, ...]]) -> list[float]:
+    """Perplexities over the same batches as `compute`, with a whole forward pass for each set of blocks."""
+    model, blocks = loaded(folder, head=True)
+    totals, texts = [0.0] * len(sets), texts_of(70, 2)
+    for batch in texts.batches():
+        for i, gone in enumerate(sets):
+            hooks = [blocks[block].register_forward_hook(unchanged, with_kwargs=True) for block in gone]
+            with torch.no_grad():
+                logits = model(input_ids=batch.ids, use_cache=False).logits[:, :-1]
+            for hook in hooks:
+                hook.remove()
+            wanted = batch.ids[:, 1:].masked_fill(~batch.real()[:, 1:], -100)
+            totals[i] += float(
+                torch.nn.functional.cross_entropy(
+                    logits.flatten(0, 1), wanted.flatten(), ignore_index=-100, reduction="sum"
+                )
+            )
+    return [math.exp(total / (texts.tokens - texts.rows)) for total in totals]
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(family, marks=() if family in ("llama", "gemma3_text", "bloom") else pytest.mark.slow)
+        for family in (*FAMILIES_OF_THE_TABLE, *BEYOND)
+    ],
+)
+def test_sharing_the_blocks_before_a_candidate_changes_nothing(folder: Any, family: str) -> None:
+    whole, *without = one_by_one(folder(family), [(), *((block,) for block in range(L))])
+    found = compute("perplexity", folder(family), 70)
+    assert found["perplexity"] == pytest.approx(whole, rel=1e-5)
+    expected = [figure - whole for figure in without]
+    assert found["scores"] == pytest.approx(expected, rel=1e-5, abs=1e-5 * whole)
+    order = compute("perplexity_iterative", folder(family), 70, rounds=3, exclude=(1, 1))["order"]
+    left = [block for block in range(1, L - 1) if block not in order[:2]]
+    tried = one_by_one(folder(family), [(*order[:2], block) for block in left])
+    assert order[2] == left[min(range(len(left)), key=tried.__getitem__)]
+
+
+def test_every_round_computes_half_of_the_blocks(folder: Any) -> None:
+    model, blocks = loaded(folder("llama"), head=True)
+    calls = 0
+
+    def counted(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    for block in blocks:
+        block.self_attn.register_forward_hook(counted)
+    METRICS["perplexity"].load()(model, blocks, texts_of(least=2), lambda *a, **k: None)
+    # One batch: before candidate c its predecessor's block, behind it L - c - 1; and one look at each block.
+    assert calls == L + L + L * (L - 1) // 2
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

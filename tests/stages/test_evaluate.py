@@ -7,66 +7,29 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from benchmark_rows import (
+    arc_row,
+    gsm8k_row,
+    hellaswag_row,
+    mmlu_row,
+    truthfulqa_row,
+    winogrande_row,
+    write,
+)
 
 from factory.errors import FactoryError
 from factory.stages import evaluate
+from factory.tasks.rows import read as read_rows
+from factory.tasks.samples import Journal, read_parquet
 from factory.tasks.suites import SUITES
 
 REAL_DATA = Path(os.environ.get("FACTORY_REAL_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-
-ANIMALS = ("ape", "bee", "cow", "elk", "fox", "gnu")
-
-
-def arc_row(i: int) -> dict[str, Any]:
-    choices = {"text": [ANIMALS[i % 6], f"no {i}", "a stone"], "label": ["A", "B", "C"]}
-    return {"question": f"Which is {i}?", "choices": choices, "answerKey": "ABC"[i % 3]}
-
-
-def hellaswag_row(i: int) -> dict[str, Any]:
-    endings = [f"{animal} {i}" for animal in ANIMALS[:4]]
-    return {
-        "activity_label": "Walking",
-        "ctx_a": f"An {i}.",
-        "ctx_b": "it",
-        "endings": endings,
-        "label": str(i % 4),
-    }
-
-
-def mmlu_row(i: int, subject: str) -> dict[str, Any]:
-    return {"question": f"Is it {i}?", "subject": subject, "choices": list(ANIMALS[:4]), "answer": i % 4}
-
-
-def truthfulqa_row(i: int) -> dict[str, Any]:
-    targets = {"choices": ["yes", f"sure {i}", "no"], "labels": [1, 1, 0]}
-    return {"question": f"Really {i}?", "mc1_targets": targets, "mc2_targets": targets}
-
-
-def winogrande_row(i: int) -> dict[str, Any]:
-    return {
-        "sentence": f"Ann hit Bea {i} times so _ cried.",
-        "option1": "Ann",
-        "option2": "Bea",
-        "answer": "12"[i % 2],
-    }
-
-
-def gsm8k_row(i: int) -> dict[str, Any]:
-    return {"question": f"What is {i} + 1?", "answer": f"{i} + 1 = {i + 1}\n#### {i + 1}"}
-
-
-def write(rows: list[dict[str, Any]], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    else:
-        pq.write_table(pa.Table.from_pylist(rows), path)
 
 
 @pytest.fixture(scope="session")
@@ -106,8 +69,10 @@ def settings(tasks: tuple[str, ...], **changes: Any) -> evaluate.Settings:
     chosen = {task: shots[task] for task in tasks} | changes.pop("shots", {})
     values = {
         "suite": "openllm_v1",
+        "limit": 100,  # more than there are: MMLU may then have fewer subjects than its 57
         "tasks": tasks,
         "shots": chosen,
+        "versions": dict.fromkeys(tasks, 1),
         "seed": 0,
         "batch_size": 4,
         "bootstrap": 50,
@@ -200,17 +165,43 @@ def test_a_task_whose_samples_are_there_is_not_scored_again(
     told: list[Any] = []
     facts = evaluate.run(settings(ALL), inputs(tiny_model, folders), tmp_path, lambda *now: told.append(now))
     assert facts == scored[1]
+    for name in ("scores.json", "lighteval.json"):  # nothing in them tells when or where they were made
+        assert (tmp_path / name).read_bytes() == (scored[0] / name).read_bytes()
     assert {now[3] for now in told} == {"arc"}
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == sorted(
         f"{task}.parquet" for task in ALL
     )
 
 
+@pytest.mark.parametrize("task", ["arc", "winogrande", "gsm8k"])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_documents_that_are_kept_are_not_scored_again(
+    task: str, batch_size: int, scored: Any, tiny_model: Path, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """What stands in the journal stays as it is, unless it answered another prompt."""
+    whole = read_parquet(scored[0] / "samples" / f"{task}.parquet")
+    kept = replace(whole[0], prediction="kept")
+    stale = replace(whole[1], prediction="stale", prompt="0" * 16)
+    foreign = replace(whole[1], index=99)
+    Journal(tmp_path / "samples" / f"{task}.jsonl").write([kept, stale, foreign])
+    told: list[Any] = []
+    facts = evaluate.run(
+        settings((task,), batch_size=batch_size),
+        inputs(tiny_model, folders),
+        tmp_path,
+        lambda *now: told.append(now),
+    )
+    found = read_parquet(tmp_path / "samples" / f"{task}.parquet")
+    assert found[0].prediction == "kept"
+    assert [sample.prediction for sample in found[1:]] == [sample.prediction for sample in whole[1:]]
+    if batch_size == 1:
+        assert [now[0] for now in told] == list(range(2, len(whole) + 1))
+    assert facts["tasks"][task]["value"] == pytest.approx(scored[1]["tasks"][task]["value"])
+
+
 def test_the_sandbox_brings_its_own_preamble_and_v1_keeps_its_own(folders: dict[str, Path]) -> None:
     preambles = {
-        suite: evaluate._sources(SUITES[suite]["truthfulqa"], folders["truthfulqa"], 0)[0]
-        .scored[0]
-        .instruction
+        suite: read_rows(SUITES[suite]["truthfulqa"], folders["truthfulqa"], 0, None)[0].scored[0].instruction
         for suite in SUITES
     }
     assert preambles["sandbox_v1"] == "Q: Own?\nA: Own preamble."
@@ -292,8 +283,8 @@ FIRST: dict[str, dict[str, Any]] = {
 def test_real_rows_are_scored_with_the_leaderboards_shots(tiny_model: Path, tmp_path: Path) -> None:
     suite = SUITES["openllm_v1"]
     folders = {task: REAL_DATA / row.dataset.replace("/", "__") for task, row in suite.items()}
-    rows = {task: evaluate._sources(suite[task], folders[task], suite[task].shots) for task in suite}
-    counts = {task: (len(found), sum(len(one.scored) for one in found)) for task, found in rows.items()}
+    read = {task: read_rows(suite[task], folders[task], suite[task].shots, None) for task in suite}
+    counts = {task: (len(found), sum(len(one.scored) for one in found)) for task, found in read.items()}
     assert counts == {
         "arc": (1, 1172), "hellaswag": (1, 1895), "mmlu": (57, 1140), "truthfulqa": (1, 817),
         "winogrande": (1, 1267), "gsm8k": (1, 1319),

@@ -42,7 +42,6 @@ def test_the_page_says_what_happened(made: Made) -> None:
         "|  | runs of 2 blocks | figure | runs of 3 blocks | figure | runs of 4 blocks | figure |",
         "| 6..8 (chosen) |",
         "| math | answer differs | 9 |",
-        "It is &#42;5&#42;.",
         "| slerp | math-self, text-self | t = 0.5 | 12.5 % of tensors |",
         "1 min 12 s",
         "Test CPU, 2 cores, 8 GB memory",
@@ -70,17 +69,23 @@ def test_no_line_ends_in_blanks(made: Made) -> None:
     assert [line for line in made[1].splitlines() if line != line.rstrip()] == []
 
 
-def test_an_example_shows_its_context_where_there_is_one(tmp_path: Path, made: Made) -> None:
-    head, first, second = rows_of(made[1], "| question | context |")[:3]
-    assert head == ["question", "context", "original", "regenerated", "outcome"]
-    assert first[:2] == ["2 &#124; 3?<br>Say.", "A. two<br>B. three"]
-    assert second[1] == "–"  # noqa: RUF001
-    inputs = artifacts(tmp_path)
-    for name in ("math", "text"):
-        plain = {"instruction": "Why?", "context": "", "original": "a", "regenerated": "b", "reason": "ok"}
-        edit_record(inputs[f"regenerate.{name}"], "facts", examples=[plain])
-    page = report_on(inputs, tmp_path / "out")[1]
-    assert page.count("| question | original | regenerated | outcome |") == 2
+def test_examples_stand_side_by_side_under_their_outcome(tmp_path: Path, made: Made) -> None:
+    assert "[examples.md](examples.md)" in made[1]
+    report_on(artifacts(tmp_path), tmp_path / "out")
+    page = (tmp_path / "out" / "examples.md").read_text()
+    taken, kept = page.split("## math")[1].split("## text")[0].split("### ")[1:3]
+    assert taken.splitlines()[0] == "Trained on the regenerated response: ok, 90 rows"
+    assert "| question | 2 &#124; 3?<br>Say. |\n| context | A. two<br>B. three |" in taken
+    assert (
+        "| original | It is &#42;5&#42;. |\n| **regenerated** | &#60;5&#62; &#35;&#35;&#35;&#35; 5 |" in taken
+    )
+    assert "| mean log-probability | original -2.250, regenerated -0.500 |" in taken
+    assert kept.splitlines()[0] == "Trained on the original: answer differs, 9 rows"
+    assert "| **original** | Because. |" in kept and "y" * 600 + " …" in kept
+    assert "context" not in kept and "log-prob" not in kept
+    assert "\n\n\n" not in page
+    assert [line for line in page.splitlines() if line != line.rstrip()] == []
+    assert {line.count("|") for line in page.splitlines() if line.startswith("|")} == {3}
 
 
 def test_training_tells_the_values_behind_it(tmp_path: Path, made: Made) -> None:

@@ -13,13 +13,17 @@ from typing import Any
 
 import pytest
 
-from factory.checks import REASONS
 from factory.data import DataSpec
-from factory.stages import regenerate
+from factory.errors import FactoryError
+from factory.selection import REASONS
+from factory.stages import generations, regenerate
 from factory.stages.regenerate import Settings
 
 ROWS = 12
-COLUMNS = ["instruction", "context", "original", "regenerated", "response", "kept", "reason", "new_tokens"]
+COLUMNS = [
+    "instruction", "context", "original", "regenerated", "response", "kept", "reason", "new_tokens",
+    "samples", "likelihood_original", "likelihood_regenerated",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,7 @@ def quiet(done: int, total: int, unit: str, note: str = "") -> None:
 
 
 def run(inputs: dict[str, Path], out: Path, progress: Any = quiet, **changes: Any) -> dict[str, Any]:
-    out.mkdir(exist_ok=True)
+    out.mkdir(exist_ok=True, parents=True)
     return regenerate.run(settings(**changes), inputs, out, progress)
 
 
@@ -89,10 +93,10 @@ def test_the_facts_are_those_of_the_rows(inputs: dict[str, Path], tmp_path: Path
     assert facts["kept_regenerated"] == facts["reasons"]["ok"]
     assert facts["new_tokens"] == sum(row["new_tokens"] for row in rows)
     assert facts["tokens_per_second"] > 0
-    assert len(facts["examples"]) == 3
-    shown = ("instruction", "context", "original", "regenerated", "reason")
+    assert -9 < facts["mean_logprob"] < 0
     for example in facts["examples"]:
-        assert example in [{column: row[column] for column in shown} for row in rows]
+        assert example in [{column: row[column] for column in example} for row in rows]
+    assert {example["reason"] for example in facts["examples"]} == set(facts["reasons"])
     assert said == [(done, ROWS, "rows") for done in range(ROWS + 1)]
 
 
@@ -138,18 +142,18 @@ def test_rows_already_written_are_not_generated_again(
 ) -> None:
     with pytest.raises(Stop):
         run(inputs, tmp_path, stop_after(5))
-    journal = tmp_path / "generations.jsonl"
+    journal = tmp_path / "generations" / "00000.jsonl"
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     assert len(lines) == 5
-    lines[0].update(text="kept from before", finish="stop")
-    torn = '{"id": 11, "te'
+    lines[0]["generated"].update(text="kept from before", finish="stop")
+    torn = '{"row": 11, "sam'
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines) + torn)
     with pytest.raises(Stop):
         run(inputs, tmp_path, stop_after(8))
     run(inputs, tmp_path)
     rows, others = table(tmp_path), table(undisturbed)
-    assert rows.pop(lines[0]["id"])["regenerated"] == "kept from before"
-    others.pop(lines[0]["id"])
+    assert rows.pop(lines[0]["row"])["regenerated"] == "kept from before"
+    others.pop(lines[0]["row"])
     assert rows == others
 
 
@@ -159,8 +163,8 @@ def test_the_teacher_sees_the_reference_only_when_told_so(inputs: dict[str, Path
         out = tmp_path / sees
         with pytest.raises(Stop):
             run(inputs, out, stop_after(ROWS), sees=sees)
-        lines = (json.loads(line) for line in (out / "generations.jsonl").read_text().splitlines())
-        read[sees] = {line["id"]: line["prompt_tokens"] for line in lines}
+        lines = (json.loads(line) for line in (out / "generations/00000.jsonl").read_text().splitlines())
+        read[sees] = {line["row"]: line["generated"]["prompt_tokens"] for line in lines}
     instruction = "Say little about 0"
     assert read["question"][0] == len(instruction) + 3  # the turns' marks are a token each
     assert all(read["reference"][i] > read["question"][i] + len("It is 0.") for i in range(ROWS))
@@ -172,7 +176,7 @@ def test_a_kill_at_a_row_changes_nothing_in_the_end(
     script = """
 import os, signal, sys
 from pathlib import Path
-from factory.stages import regenerate
+from factory.stages import generations, regenerate
 
 def progress(done, total, unit, note=""):
     if done == 6:
@@ -184,8 +188,82 @@ regenerate.run(settings, {"base": Path(sys.argv[2]), "data": Path(sys.argv[3])},
     words = [settings().model_dump_json(), str(inputs["base"]), str(inputs["data"]), str(tmp_path)]
     killed = subprocess.run([sys.executable, "-c", script, *words], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
-    assert len((tmp_path / "generations.jsonl").read_bytes().splitlines()) == 6
+    assert len((tmp_path / "generations/00000.jsonl").read_bytes().splitlines()) == 6
     said: list[int] = []
     run(inputs, tmp_path, lambda done, *_: said.append(done))
     assert said == list(range(6, ROWS + 1))
     assert parquet(tmp_path) == parquet(undisturbed)
+
+
+def test_interruptions_anywhere_change_nothing_in_the_end(
+    inputs: dict[str, Path], undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rows in (2, 3, 9):
+        with pytest.raises(Stop):
+            run(inputs, tmp_path, stop_after(rows), batch_size=rows)
+    run(inputs, tmp_path)
+    assert parquet(tmp_path) == parquet(undisturbed)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "data"]
+
+
+def test_many_pieces_hold_the_same_rows_in_order(
+    inputs: dict[str, Path], undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "PIECE", 5)
+    with pytest.raises(Stop):
+        run(inputs, tmp_path, stop_after(7))
+    assert len(list((tmp_path / "generations").iterdir())) > 1
+    facts = run(inputs, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
+        f"train-{i:05}.parquet" for i in range(3)
+    ]
+    assert table(tmp_path) == table(undisturbed)
+    assert (facts["rows"], sum(facts["reasons"].values())) == (ROWS, ROWS)
+
+
+BEST = {"select": "best_of", "samples": 2, "temperature": 1.0, "seed": 5}
+
+
+def test_best_of_draws_no_sample_behind_one_that_checks_out(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        run(inputs, tmp_path / "cut", stop_after(5), **BEST)
+    for out, size in (("cut", 3), ("whole", 64)):
+        run(inputs, tmp_path / out, batch_size=size, **BEST)
+    assert parquet(tmp_path / "cut") == parquet(tmp_path / "whole")
+    rows = table(tmp_path / "whole")
+    tries = {row["samples"] for row in rows if row["kept"] == "regenerated"}
+    assert len(tries) > 1
+    assert {row["samples"] for row in rows if row["kept"] == "original"} == {2}
+
+
+def test_likeliest_takes_the_likelier_text_and_writes_both_figures(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    chosen = {"select": "likeliest", "samples": 3, "temperature": 1.0}
+    run(inputs, tmp_path / "one", **chosen)
+    run(inputs, tmp_path / "other", batch_size=3, **chosen)
+    rows = table(tmp_path / "one")
+    assert [row["response"] for row in rows] == [row["response"] for row in table(tmp_path / "other")]
+    assert all(row["samples"] == 3 for row in rows)
+    for row in rows:
+        mine, theirs = row["likelihood_regenerated"], row["likelihood_original"]
+        if row["reason"] in ("ok", "original likelier"):
+            assert (mine > theirs) == (row["kept"] == "regenerated")
+        else:
+            assert mine is None
+    assert sum(row["likelihood_original"] is not None for row in rows) > 3
+
+
+def test_a_chat_is_asked_with_the_turns_before_it(inputs: dict[str, Path], tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello you"}]
+    rows = [{"instruction": "And?", "context": json.dumps(said), "response": "Well."}]
+    rows.append({"instruction": "And?", "context": "no chat", "response": "Well."})
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    places = {"base": inputs["base"], "data": data}
+    spec = DataSpec(name="talk", prompt="chat", rows=1)
+    run(places, tmp_path / "out", data=spec)
+    assert table(tmp_path / "out")[0]["context"] == rows[0]["context"]
+    with pytest.raises(FactoryError, match=r"row 1 \(from 0\) of dataset 'talk' is no chat"):
+        run(places, tmp_path / "broken", data=spec.model_copy(update={"rows": 2}))

@@ -112,6 +112,38 @@ def test_scores_that_their_documents_do_not_bear_out_are_refused(tmp_path: Path)
         report.run(SETTINGS, inputs, tmp_path, lambda *a, **k: None)
 
 
+def test_won_and_lost_documents_are_told_by_task(made: tuple[Path, dict, str]) -> None:
+    _, content, page = made
+    found = by_name(content)["math-self"]["minus_base"]["scores"]
+    for task in TASKS:
+        ours, theirs = (score_rows(task, model)["score"] for model in ("math-self", "base"))
+        won = sum(a > b for a, b in zip(ours, theirs, strict=True))
+        lost = sum(a < b for a, b in zip(ours, theirs, strict=True))
+        assert (found[task]["won"], found[task]["lost"]) == (won, lost)
+    cells = " | ".join(f"{found[task]['won']} / {found[task]['lost']}" for task in TASKS)
+    assert f"| math-self | {cells} | " in page
+
+
+def test_every_model_has_results_in_lightevals_form(tmp_path: Path) -> None:
+    report_on(artifacts(tmp_path), tmp_path / "out")
+    for row in ROWS:
+        folder = tmp_path / "out" / "lighteval" / "results" / "quickstart" / row.name
+        (path,) = folder.glob("results_*.json")
+        general = json.loads(path.read_text())["config_general"]
+        assert general["model_name"] == f"quickstart/{row.name}"
+        assert general["end_time"] - general["start_time"] == 72.5
+
+
+def test_cut_prompts_are_told(tmp_path: Path, made: tuple[Path, dict, str]) -> None:
+    assert "*cut*" not in made[2]
+    inputs = artifacts(tmp_path)
+    path = inputs["evaluate.pruned"] / "scores.json"
+    scores = json.loads(path.read_text())
+    scores["tasks"]["mmlu"]["cut"] = 7
+    path.write_text(json.dumps(scores))
+    assert "| *cut* | 0 | 7 | 0 | – |" in report_on(inputs, tmp_path / "out")[1]  # noqa: RUF001
+
+
 def test_steps_side_by_side_count_once_in_wall_time_and_pauses_not_at_all(tmp_path: Path) -> None:
     """72.5 s each: all at once but one, which begins half a minute later, and one a day later."""
     inputs = artifacts(tmp_path)

@@ -146,7 +146,13 @@ def test_three_tasks_score_as_a_plain_loop_scores_them(
             write(pools[task], tmp_path / task / "train.parquet")
         inputs[f"data.{task}"] = tmp_path / task
     settings = evaluate.Settings(
-        suite="openllm_v1", tasks=tuple(rows), shots=shots, seed=0, batch_size=5, bootstrap=20
+        suite="openllm_v1",
+        tasks=tuple(rows),
+        shots=shots,
+        versions=dict.fromkeys(rows, 1),
+        seed=0,
+        batch_size=5,
+        bootstrap=20,
     )
     evaluate.run(settings, inputs, tmp_path / "out", lambda done, total, unit, note="": None)
     for task, score in plain.items():

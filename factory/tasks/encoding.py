@@ -1,0 +1,86 @@
+"""Prompts and choices as tokens, as lm-evaluation-harness makes them (`_encode_pair`, `loglikelihood`).
+
+Between lighteval's `Doc`s and judging.py, generation.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from lighteval.tasks.prompt_manager import PromptManager
+from lighteval.tasks.requests import Doc
+from transformers import PreTrainedTokenizerBase
+
+from factory.tasks.judging import Place, Question, question
+from factory.tasks.prefixes import Tokens
+
+_AT_ONCE = 64  # texts, or questions; all at once would hold many times the tokens in memory
+
+
+class Encoder:
+    """A tokenizer that knows where a choice begins.
+
+    Args:
+        tokenizer: the model's own.
+        longest: tokens the model can read.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, longest: int) -> None:
+        self.tokenizer, self.longest = tokenizer, longest
+        self._prompts = PromptManager(use_chat_template=False)
+
+    def prompts(self, docs: Sequence[Doc]) -> Iterator[Tokens]:
+        """The whole prompt of each document."""
+        for start in range(0, len(docs), _AT_ONCE):
+            yield from self._tokens(
+                [self._prompts.prepare_prompt(doc) for doc in docs[start : start + _AT_ONCE]]
+            )
+
+    def questions(self, docs: Sequence[Doc], some: Sequence[int]) -> tuple[list[Question], dict[int, int]]:
+        """The questions of some documents, and by document how many tokens were cut from the left.
+
+        Documents with one id are one question, wherever they stand.
+        """
+        together: dict[str, list[int]] = {}
+        for d in some:
+            together.setdefault(docs[d].id or f"#{d}", []).append(d)
+        all_members = list(together.values())
+        questions: list[Question] = []
+        cut: dict[int, int] = {}
+        for start in range(0, len(all_members), _AT_ONCE):
+            part = all_members[start : start + _AT_ONCE]
+            choices = self._choices(docs, [d for members in part for d in members])
+            for members in part:
+                cut |= {d: max(over for *_, over in choices[d]) for d in members}
+                whole = not any(cut[d] for d in members)
+                own = [(read, target, place) for d in members for read, target, place, _ in choices[d]]
+                questions.append(question(own, whole))
+        return questions, cut
+
+    def _choices(
+        self, docs: Sequence[Doc], some: Sequence[int]
+    ) -> dict[int, list[tuple[Tokens, Tokens, Place, int]]]:
+        """By document its choices: what is read, by what it is judged, its place, tokens cut."""
+        pairs = [self._context_and_choices(docs[d]) for d in some]
+        contexts = self._tokens([context for context, _ in pairs])
+        wholes = iter(self._tokens([context + choice for context, choices in pairs for choice in choices]))
+        made: dict[int, list[tuple[Tokens, Tokens, Place, int]]] = {d: [] for d in some}
+        for d, (_, choices), context in zip(some, pairs, contexts, strict=True):
+            for c in range(len(choices)):
+                whole = next(wholes)
+                # Both may merge into as many tokens; one must be left to judge (as lighteval has it).
+                start = min(len(context), len(whole) - 1)
+                target = whole[start:][-self.longest :]
+                read = whole[-(self.longest + 1) :][:-1]
+                made[d].append((read, target, (d, c), max(0, len(whole) - 1 - len(read))))
+        return made
+
+    def _context_and_choices(self, doc: Doc) -> tuple[str, list[str]]:
+        """Spaces at the end of the prompt belong to the choices."""
+        prompt = self._prompts.prepare_prompt(doc)
+        context = prompt.rstrip()
+        return context, [prompt[len(context) :] + choice for choice in doc.choices]
+
+    def _tokens(self, texts: list[str]) -> list[Tokens]:
+        return [np.array(ids, dtype=np.int32) for ids in self.tokenizer(texts)["input_ids"]]

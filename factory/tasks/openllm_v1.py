@@ -1,0 +1,32 @@
+"""Open LLM Leaderboard v1 as a lighteval task module: all six tasks, MMLU's 57 subjects one by one.
+
+    The following are multiple choice questions (with answers) about abstract algebra.
+
+    Find all c in Z_3 such that Z_3[x]/(x^2 + c) is a field.
+    A. 0
+    ...
+
+With lighteval 0.13, which needs help to start with today's client (lighteval_upstream.py):
+
+    python -m factory.tasks.lighteval_upstream accelerate \\
+        "model_name=my-org/my-model,override_chat_template=False,batch_size=8" \\
+        "$(python -m factory.tasks.openllm_v1)" --custom-tasks factory.tasks.openllm_v1
+
+The shots belong to the definition: `python -m factory.tasks.openllm_v1` prints the tasks with theirs.
+
+Rows come from the Hub, at `Task.revision` where a suite's row has one, else at the dataset's newest
+commit. To pin the others, once, ask the Hub for the commit (`HfApi().dataset_info(id).sha`) and write it
+into the row in suites.py, or leave this file alone and make a table with `revisions=` of your own
+(lighteval_tasks.py). A working directory with folders named like the ids (`allenai/ai2_arc/`), as any
+`datasets` folder, is read instead of the Hub.
+"""
+
+from __future__ import annotations
+
+from factory.tasks.lighteval_tasks import names, table
+from factory.tasks.suites import SUITES
+
+TASKS_TABLE = table("openllm_v1", SUITES["openllm_v1"].values())
+
+if __name__ == "__main__":
+    print(names("openllm_v1", SUITES["openllm_v1"].values()))
