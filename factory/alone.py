@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +44,9 @@ def prune(model: Path, drop: str, out: Path, proof: bool, progress: Progress) ->
     from factory.stages import prune as stage
 
     gone, base = blocks.parse(drop), model_folder(model)
+    if base.resolve() in (out.resolve(), *out.resolve().parents):
+        what = "this is inside the model that is to be pruned"
+        raise FactoryError(what, where=str(out), mend="Name a folder elsewhere")
     began, started = time.perf_counter(), datetime.now(UTC)
     with new_folder(out) as beside:
         dropped, proved = stage.cut(base, beside / "model", gone, proof, progress)
@@ -53,6 +56,7 @@ def prune(model: Path, drop: str, out: Path, proof: bool, progress: Progress) ->
             "sentence": blocks.in_words(gone, len(dropped.blocks) + len(dropped.kept)),
             "parameters": {"base": dropped.base_parameters, "pruned": dropped.pruned_parameters},
             "bytes": dropped.written,
+            "files": {"carried": list(dropped.carried), "left": list(dropped.left)},
             "left_out": list(dropped.left_out),
             "proof": {**proved.facts(), "sentence": proved.sentence()},
         }
@@ -184,10 +188,12 @@ def new_folder(out: Path) -> Iterator[Path]:
         mend = "Name a new folder, or remove this one first"
         raise FactoryError("there is something already", where=str(out), mend=mend)
     beside = out.with_name(f".{out.name}.partial")
+    absent = [parent for parent in out.parents if not parent.exists()]
     try:
         beside.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(beside, os.O_RDONLY)
     except OSError as error:
+        _remove_empty(absent)
         what = f"the folder cannot be made: {error.strerror}"
         raise FactoryError(what, where=str(out), mend="Name another folder") from error
     try:
@@ -206,6 +212,43 @@ def new_folder(out: Path) -> Iterator[Path]:
         if is_disk_full(error):
             raise disk_full(out) from error
         raise
+    except FactoryError as error:
+        if error.where is None or beside not in (where := Path(error.where), *where.parents):
+            raise
+        # A person knows `out`; the hidden folder is gone when this is read.
+        raise type(error)(error.what, where=str(out), mend=error.mend) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         os.close(descriptor)
+        _remove_empty(absent)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders, the deepest first, as long as nothing is in them."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:  # not empty, or never made
+            return
+
+
+def left_behind(out: Path) -> list[Path]:
+    """What killed commands (SIGKILL, a crash) left hidden beside `out`; `out`'s own is taken over."""
+    out = Path(os.path.abspath(out))  # noqa: PTH100 - as above
+    found = []
+    for path in sorted(out.parent.glob(".*.partial")):
+        if path.name == f".{out.name}.partial":
+            continue
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if [inside.name for inside in path.iterdir()] == ["model"]:
+                found.append(path)
+        except OSError:  # somebody is writing it
+            pass
+        finally:
+            os.close(descriptor)
+    return found

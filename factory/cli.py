@@ -4,7 +4,7 @@ Here are those on recipes and runs; model_commands.py and sandbox_commands.py ho
 
 The last thing in the pipeline and the first a person meets. Nothing heavier than Typer is imported before
 a command runs, so that `factory --help` is instant. Results go to stdout, progress and errors to stderr.
-Exit codes: 0 done; 1 a step failed; 2 a mistake a person can mend; 130 interrupted.
+Exit codes: 0 done; 1 a step failed; 2 a mistake a person can mend; 130 interrupted; 129, 143 told to end.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from factory import __version__, model_commands, sandbox_commands
+from factory.ending import Ended
 from factory.errors import FactoryError
 from factory.options import RUNS, AsJson, Overrides, RecipeFile, RunName, RunsDir
 
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from factory.store import Store
 
 INTERRUPTED = 130
+# What an interruption left of a command's work.
+_AFTER = {
+    "run": "Run the same command again to resume",
+    "prune": "Nothing was written: the same command starts over",
+}
 
 app = typer.Typer(
     name="factory",
@@ -49,6 +55,9 @@ def call(arguments: Sequence[str]) -> int:
         code = app([a for a in arguments if a != "--debug"], prog_name="factory", standalone_mode=False) or 0
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except Ended as ended:
+        _print_error(_stopped(f"ended by {ended.name}", arguments), ended.exit_code, "--json" in arguments)
+        return ended.exit_code
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -56,8 +65,13 @@ def call(arguments: Sequence[str]) -> int:
         _print_error(message, code, "--json" in arguments)
         return code
     if code == INTERRUPTED:
-        _print_error("interrupted. Run the same command again to resume.", code, "--json" in arguments)
+        _print_error(_stopped("interrupted", arguments), code, "--json" in arguments)
     return int(code)
+
+
+def _stopped(how: str, arguments: Sequence[str]) -> str:
+    after = next((_AFTER[word] for word in arguments[:1] if word in _AFTER), None)
+    return f"{how}. {after}." if after else f"{how}."
 
 
 def _explain(error: Exception) -> tuple[str, int]:

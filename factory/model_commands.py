@@ -7,11 +7,13 @@ before a command runs.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from factory.ending import orderly
 from factory.errors import FactoryError
 from factory.options import AsJson, Model
 
@@ -94,7 +96,7 @@ def measure(
 
     work = Workload(batch, prompt, new, rounds, dtype)
     folders = [model_folder(path) for path in (model, other) if path is not None]
-    with display.task("measure", as_json) as progress:
+    with orderly(), display.task("measure", as_json) as progress:
         taken = take(folders, work, threads=threads, progress=progress)
     if as_json:
         print(json.dumps({"kind": "result", **figures.measured_facts(taken, work)}))
@@ -133,7 +135,7 @@ def importance(
     from factory.metrics.choice import ranking_cells
     from factory.wording import counted
 
-    with display.task("importance", as_json) as progress:
+    with orderly(), display.task("importance", as_json) as progress:
         found = alone.importance(
             model, data, rows, metric, drop, (exclude_first, exclude_last), out, progress
         )
@@ -167,7 +169,12 @@ def prune(
     """
     from factory import alone, display
 
-    with display.task("prune", as_json) as progress:
+    for path in alone.left_behind(out):
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        print(
+            f"warning: {path}: a killed command left this ({size / 1e6:,.0f} MB). Remove it.", file=sys.stderr
+        )
+    with orderly(), display.task("prune", as_json) as progress:
         facts = alone.prune(model, drop, out, proof, progress)
     if as_json:
         print(json.dumps({"kind": "result", **facts}))

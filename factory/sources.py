@@ -25,7 +25,8 @@ from factory.dataset_files import Selected, Wanted, list_files, select, select_l
 from factory.errors import FactoryError
 from factory.hashing import files_hash
 from factory.models.architectures import architecture_of
-from factory.models.checkpoint import CARRIED, INDEX, read_config, stored_tensors, weight_files
+from factory.models.carried import CARRIED, is_carried
+from factory.models.checkpoint import INDEX, read_config, stored_tensors, weight_files
 from factory.models.load import tokenizer as load_tokenizer
 from factory.models.refused import refuse_code
 from factory.nearest import suggest
@@ -262,7 +263,8 @@ def _check_model(folder: Path, reference: str, where: str, prunable: bool) -> st
     except FactoryError as error:  # the recipe's line is what the user can change
         raise FactoryError(f"model '{reference}': {error.what}", where=where, mend=error.mend) from None
     files = {folder / "config.json", *weight_files(folder)}
-    files |= {file for pattern in (*CARRIED, INDEX) for file in folder.glob(pattern) if file.is_file()}
+    names = (file for file in folder.iterdir() if file.name == INDEX or is_carried(file.name))
+    files |= {file for file in names if file.is_file()}
     return files_hash(folder, files)
 
 

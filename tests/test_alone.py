@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,26 @@ def test_a_failed_proof_leaves_nothing(
     monkeypatch.setattr(surgery, "kept_tensors", shifted)
     assert call(["prune", str(tiny_model), "--drop", "5", str(tmp_path / "out")]) == 2
     assert "is not the base without these blocks: logits differ" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_name_the_folder_that_was_asked_for(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1000))
+        assert call(["prune", str(tiny_model), "--drop", "5", str(tmp_path / "out")]) == 2
+    assert f"error: {tmp_path / 'out'}: the pruned model needs" in capsys.readouterr().err
+    real = surgery.pruned_config
+
+    def spoilt(*arguments: object) -> dict[str, object]:
+        return {**real(*arguments), "rms_norm_eps": 0.5}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(surgery, "pruned_config", spoilt)
+    assert call(["prune", str(tiny_model), "--drop", "5", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {tmp_path / 'out'}: the pruned checkpoint is not the base")
     assert list(tmp_path.iterdir()) == []
 
 

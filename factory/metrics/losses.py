@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from factory.metrics.batches import Batch, Texts
-from factory.models.load import gives_tuples
+from factory.models.load import tuple_length
 
 if TYPE_CHECKING:
     from factory.stages import Progress
@@ -132,10 +132,10 @@ def _perplexities(
     import torch
 
     total = torch.zeros(len(tried) + 1, dtype=torch.float64, device=model.device)
-    tuples = gives_tuples(model, blocks)
+    values = tuple_length(model, blocks)
     with torch.inference_mode():
         for batch in texts.batches():
-            for i, loss in enumerate(_without(model, blocks, batch, gone, tried, tuples)):
+            for i, loss in enumerate(_without(model, blocks, batch, gone, tried, values)):
                 total[i] += loss
             done = texts.rows + len(batch.ids)
             each = max(done, texts.expected or 0)
@@ -145,7 +145,7 @@ def _perplexities(
 
 
 def _without(
-    model: Any, blocks: Any, batch: Batch, gone: Sequence[int], tried: Sequence[int], tuples: bool
+    model: Any, blocks: Any, batch: Batch, gone: Sequence[int], tried: Sequence[int], values: int
 ) -> Iterator[Any]:
     """The losses of one batch, in the order of `_perplexities`.
 
@@ -162,32 +162,37 @@ def _without(
         def forward(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
             entering = held.pop() if held else hidden_states
             given = compute(entering.clone(), *args, **kwargs)  # a clone: it may be added to in place
-            held.append(given[0] if tuples else given)
-            return (entering,) if tuples else entering
+            held.append(given[0] if values else given)
+            return _as_given(entering, values)
 
         return forward
 
     def join(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
-        return (held[0],) if tuples else held[0]
+        return _as_given(held[0], values)
 
     for block in tried:
         past = range(block) if held else ()
-        with _instead(blocks, {**_passing((*gone, *past), tuples), block: fork(block)}):
+        with _instead(blocks, {**_passing((*gone, *past), values), block: fork(block)}):
             loss = _loss(model, batch)
         yield loss
     last = tried[-1]
-    with _instead(blocks, {**_passing((*gone, *range(last)), tuples), last: join}):
+    with _instead(blocks, {**_passing((*gone, *range(last)), values), last: join}):
         loss = _loss(model, batch)
     yield loss
 
 
-def _passing(gone: Iterable[int], tuples: bool) -> dict[int, Callable[..., Any]]:
+def _passing(gone: Iterable[int], values: int) -> dict[int, Callable[..., Any]]:
     """Lets the stream pass by some blocks; they compute nothing."""
 
     def forward(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
-        return (hidden_states,) if tuples else hidden_states
+        return _as_given(hidden_states, values)
 
     return dict.fromkeys(gone, forward)
+
+
+def _as_given(hidden: Any, values: int) -> Any:
+    """A state as a block gives it: by itself, or in a tuple of so many values."""
+    return (hidden, *[None] * (values - 1)) if values else hidden
 
 
 @contextmanager

@@ -7,12 +7,14 @@ has a formula of its own here: what is read are the names that transformers' fam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from factory.errors import FactoryError
+from factory.models.beyond import resolved, without_weights
 from factory.models.checkpoint import read_config
 from factory.models.sizes import Attention, Block, Sizes
 
@@ -55,19 +57,8 @@ def anatomy(config: Mapping[str, Any], where: Path) -> Sizes:
     Raises:
         FactoryError: no decoder-only language model of stock transformers, or one that it cannot build.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
     stock = stock_config(config, where)
-    try:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(stock)
-    except Exception as error:  # whatever a family's constructor raises at values it cannot use
-        reason = " ".join(str(error).split())[:200]
-        raise FactoryError(
-            f"transformers cannot build this model ({reason})", where=str(where), mend="Mend the config"
-        ) from None
-    return _take_apart(model, stock, where)
+    return _take_apart(without_weights(stock, where), stock, where)
 
 
 def stock_config(config: Mapping[str, Any], where: Path) -> Any:
@@ -87,12 +78,7 @@ def stock_config(config: Mapping[str, Any], where: Path) -> Any:
             where=str(where),
             mend="Use a model that loads without trust_remote_code",
         )
-    plain = {key: value for key, value in config.items() if key != "quantization_config"}
-    try:
-        stock = CONFIG_MAPPING[name].from_dict(plain)
-    except Exception as error:  # config classes check their values in ways of their own
-        reason = " ".join(str(error).split())[:200]
-        raise FactoryError(f"the config is refused ({reason})", where=str(where), mend="Mend it") from None
+    stock = resolved({key: value for key, value in config.items() if key != "quantization_config"}, where)
     decoder = type(stock) in MODEL_FOR_CAUSAL_LM_MAPPING and not getattr(stock, "is_encoder_decoder", False)
     if not decoder or stock.get_text_config(decoder=True) is not stock:
         raise FactoryError(
@@ -107,12 +93,17 @@ def _take_apart(model: Any, config: Any, where: Path) -> Sizes:
     from torch import nn
 
     blocks = _blocks(model, config, where)
-    inside = {id(parameter) for block in blocks for parameter in block.parameters()}
+    uses = Counter(id(parameter) for block in blocks for parameter in block.parameters())
+    inside = uses.keys()
+    shared = {identity for identity, count in uses.items() if count > 1}
     output = model.get_output_embeddings()
     head = None if output is None else output.weight
     table = model.get_input_embeddings().weight
     embeddings = norms = other = products = 0
     for owner, _, parameter in _owned(model):
+        if id(parameter) in shared:  # by several blocks, as in Zamba: there as long as one of them is
+            other += parameter.numel()
+            continue
         if id(parameter) in inside or (parameter is head and head is not table):
             continue
         if isinstance(owner, nn.Embedding):
@@ -129,7 +120,7 @@ def _take_apart(model: Any, config: Any, where: Path) -> Sizes:
         attends = None
         if unknown is None:
             attends, unknown = _attends(block, config, kinds[index], index)
-        parts.append(_block(block, config, attends))
+        parts.append(_block(block, config, attends, shared))
     return Sizes(
         blocks=tuple(parts),
         embeddings=embeddings,
@@ -172,7 +163,8 @@ def _is_norm(module: Any) -> bool:
     return "norm" in type(module).__name__.lower()
 
 
-def _block(block: Any, config: Any, attends: Attention | None) -> Block:
+def _block(block: Any, config: Any, attends: Attention | None, shared: Set[int]) -> Block:
+    """One block; the parameters whose ids are in `shared` are counted outside, but multiplied with here."""
     from torch import nn
 
     share = _share_of_experts(block, config)
@@ -193,7 +185,7 @@ def _block(block: Any, config: Any, attends: Attention | None) -> Block:
             part = "mlp"
         else:
             part = "other"
-        sums[part] += count
+        sums[part] += 0 if id(parameter) in shared else count
         # Packed experts have a dimension more, their biases too: what is a vector there has two.
         matrix = parameter.dim() > 1 and not (parameter.dim() == 2 and id(owner) in packed)
         if matrix and not isinstance(owner, nn.Embedding):

@@ -10,7 +10,7 @@ Source of every row: the family's configuration_*.py and modeling_*.py in transf
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ class Architecture:
         buffers: endings of tensors that some checkpoints store but that are no parameters.
         tied: whether the head is the embedding where config.json does not say.
         listed: whether the row stands in `TABLE`; the others must pass a proof by outputs.
+        total: number of parameters, where the stock model had to be asked.
+        number: how many blocks transformers makes where config.json does not say it.
+        shared: for a block with weights that later blocks use too (they are stored once), those blocks.
     """
 
     model_type: str
@@ -44,6 +47,9 @@ class Architecture:
     buffers: tuple[str, ...] = (".rotary_emb.inv_freq", ".e_score_correction_bias")
     tied: bool = False
     listed: bool = True
+    total: int | None = None
+    number: int | None = None
+    shared: Mapping[int, tuple[int, ...]] = field(default_factory=dict, hash=False)
 
     def block_of(self, tensor: str) -> int | None:
         """The index of the block that a tensor belongs to; None for a tensor outside the blocks."""
@@ -191,10 +197,10 @@ def refuse_unknown(config: Mapping[str, Any], row: Architecture, where: Path) ->
         FactoryError: there is one.
     """
     blocks = block_count(config, row, where)
-    for key, field in FIELDS.items():
-        if isinstance(field, Unmovable) and config.get(key):
+    for key, meaning in FIELDS.items():
+        if isinstance(meaning, Unmovable) and config.get(key):
             raise FactoryError(
-                f"no block can be removed, because {field.why} ({key} in config.json)",
+                f"no block can be removed, because {meaning.why} ({key} in config.json)",
                 where=str(where),
                 mend="Use another base model",
             )
@@ -214,7 +220,7 @@ def block_count(config: Mapping[str, Any], row: Architecture, where: Path) -> in
     Raises:
         FactoryError: the config has no such number.
     """
-    blocks = config.get(row.count, config.get("num_hidden_layers"))
+    blocks = config.get(row.count, config.get("num_hidden_layers", row.number))
     if not isinstance(blocks, int) or blocks < 1:
         raise FactoryError(
             f"config.json has no usable {row.count}: {blocks!r}",

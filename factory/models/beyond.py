@@ -17,16 +17,20 @@ from typing import Any
 
 from factory.errors import FactoryError
 from factory.models.architectures import NEVER_PER_BLOCK, TABLE, Architecture, block_count, refuse_unknown
-from factory.models.fields import FIELDS, Behind, Sliced
+from factory.models.fields import FIELDS, Behind, partners, unread_beside
 
 # Words in keys that tell of a difference between blocks, and keys with such words that tell of none.
 _PER_BLOCK = re.compile(
     r"layer|block|depth|every|interval|period|pattern|freq|reuse|offset|skip|first_k|indices|idx|_step$"
 )
 _HARMLESS = re.compile(
-    r"layer_?norm|norm_?layer|layer_?drop$|^(num|n)_(hidden_)?layers?$|^(num_blocks|layers)$|^summary_"
-    r"|^block_(multiple_of|auto_adjust_ff_dim|ffn?_dim(_multiplier)?|dim)$"
+    r"layer_?norm|norm_?layer|layer_?drop$|^(num|n)_(hidden_)?layers?$|^(num_blocks|layers)$|^summary_|^mtp_"
+    r"|^block_(multiple_of|auto_adjust_ff_dim|ffn?_dim(_multiplier)?|dim|size)$"
+    # a table's size, read only with hidden_size_per_layer_input; a switch for all dense blocks
+    r"|^vocab_size_per_layer_input$|^prefix_dense_sliding_window_pattern$"
 )
+# Their classes have a switch between encoder and decoder (is_decoder) that they never read.
+_DECODERS_ANYWAY = ("gpt_neox", "gpt_neox_japanese")
 
 
 def derived(config: Mapping[str, Any], where: Path, names: Collection[str]) -> Architecture:
@@ -55,23 +59,27 @@ def derived(config: Mapping[str, Any], where: Path, names: Collection[str]) -> A
         what = f"the model is a {wanted}, not the causal language model of {model_type}"
         raise FactoryError(what, where=str(where), mend=f"Use a checkpoint saved from {classes[0]}")
     values = settings.to_dict()
+    if values.get("is_decoder") is False and model_type not in _DECODERS_ANYWAY:
+        what = "the model is an encoder: each of its tokens sees those behind it (is_decoder is false)"
+        raise FactoryError(what, where=str(where), mend="Use a decoder-only language model")
+    # Where nothing is written, transformers puts what it derives.
+    both = {**values, **{key: value for key, value in config.items() if value not in (None, [])}}
+    per_block = {key for key in FIELDS if key != "per_layer_config" and _means_something(both.get(key))}
+    unread = {key for name in per_block for key in unread_beside(FIELDS[name])}
     row = Architecture(
         model_type,
         wanted,
         outer=None,
         count=settings.attribute_map.get("num_hidden_layers", "num_hidden_layers"),
-        per_block=tuple(
-            key for key in FIELDS if key != "per_layer_config" and _means_something(values.get(key))
-        ),
+        per_block=tuple(key for key in FIELDS if key in per_block - unread),
         tied=bool(getattr(settings, "tie_word_embeddings", False)),
         listed=False,
+        number=getattr(settings, "num_hidden_layers", None),
     )
-    blocks = block_count({**values, **config}, row, where)
-    refuse_unknown({**values, **config}, row, where)
-    told = {
-        key for field in map(FIELDS.get, row.per_block) if isinstance(field, Sliced) for key in field.replaces
-    }
-    for key, value in {**values, **config}.items():
+    blocks = block_count(both, row, where)
+    refuse_unknown(both, row, where)
+    told = unread | {key for name in row.per_block for key in partners(FIELDS[name])}
+    for key, value in both.items():
         known = key in FIELDS or key in NEVER_PER_BLOCK or key in told or _HARMLESS.search(key)
         if known or not _PER_BLOCK.search(key) or not _means_something(value):
             continue
@@ -80,9 +88,71 @@ def derived(config: Mapping[str, Any], where: Path, names: Collection[str]) -> A
             where=str(where),
             mend="Use a model of another family; removing blocks here could be silently wrong",
         )
+    if not names:
+        return row
     extra = next((values.get(key) or 0 for key, field in FIELDS.items() if isinstance(field, Behind)), 0)
-    prefix = _blocks(names, blocks, extra, where) if names else row.blocks
-    return replace(row, blocks=prefix)
+    row = replace(row, blocks=_blocks(names, blocks, extra, where))
+    model = without_weights(settings, where)
+    return replace(row, buffers=_buffers(model), shared=_shared(model), total=int(model.num_parameters()))
+
+
+def _buffers(model: Any) -> tuple[str, ...]:
+    """The last parts of the names of the model's buffers, where no parameter has such a one."""
+    parameters = {name.rpartition(".")[2] for name, _ in model.named_parameters()}
+    buffers = {name.rpartition(".")[2] for name, _ in model.named_buffers()} - parameters
+    return tuple(f".{name}" for name in sorted(buffers))
+
+
+def _shared(model: Any) -> dict[int, tuple[int, ...]]:
+    """For each block that holds parameters which later blocks use too, those blocks."""
+    users: dict[int, list[int]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        match = re.match(r"(?:.*?\.)??(\d+)\.", name)
+        if match:
+            users.setdefault(id(parameter), []).append(int(match[1]))
+    found: dict[int, tuple[int, ...]] = {}
+    for blocks in map(sorted, map(set, users.values())):
+        if len(blocks) > 1:
+            found[blocks[0]] = tuple(blocks[1:])
+    return found
+
+
+def parameters_left(config: Mapping[str, Any], where: Path) -> int:
+    """Number of parameters of the model that would be left, which is built without weights.
+
+    Args:
+        config: the config of the pruned model.
+        where: the base, for messages.
+
+    Raises:
+        FactoryError: transformers refuses the config, or cannot build such a model.
+    """
+    try:
+        return int(without_weights(resolved(config, where), where).num_parameters())
+    except Exception as error:
+        why = error.what if isinstance(error, FactoryError) else " ".join(str(error).split())[:200]
+        what = f"without these blocks the model cannot be built ({why})"
+        raise FactoryError(what, where=str(where), mend="Drop other blocks") from None
+
+
+def without_weights(settings: Any, where: Path) -> Any:
+    """The stock model of a config object on torch's meta device: shapes and no memory.
+
+    Raises:
+        FactoryError: the model's class cannot use the config's values.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(settings)
+        model.tie_weights()  # Zamba's blocks share theirs
+        return model
+    except Exception as error:  # whatever a family's constructor raises at values it cannot use
+        reason = " ".join(str(error).split())[:200]
+        what = f"transformers cannot build this model ({reason})"
+        raise FactoryError(what, where=str(where), mend="Mend the config") from None
 
 
 def resolved(config: Mapping[str, Any], where: Path) -> Any:

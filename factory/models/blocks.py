@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from factory.errors import FactoryError
 
 MOST = 100_000  # no model has as many blocks
+_NUMBER = re.compile(r"\s*[0-9]{1,6}\s*")  # int() reads more: other scripts' digits, 1_0
 
 
 def parse(text: str) -> tuple[int, ...]:
@@ -19,11 +21,10 @@ def parse(text: str) -> tuple[int, ...]:
     found: set[int] = set()
     for part in text.split(","):
         start, colon, stop = part.partition(":")
-        try:
+        first = last = 0
+        if _NUMBER.fullmatch(start) and (_NUMBER.fullmatch(stop) or not colon):
             first = int(start)
             last = int(stop) if colon else first + 1
-        except ValueError:
-            first, last = 0, 0
         if not 0 <= first < last <= MOST:
             raise FactoryError(
                 f"'{text}' names no blocks",

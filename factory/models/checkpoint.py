@@ -6,9 +6,9 @@ transformers would load; anything else is refused before a byte is copied.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,37 +16,38 @@ from typing import Any
 
 from factory.errors import FactoryError
 from factory.models.architectures import Architecture, architecture_of, block_count
+from factory.models.carried import readable
 from factory.models.fields import FIELDS, Behind
 from factory.models.headers import StoredTensor, read_header
 from factory.models.refused import refuse_foreign, refuse_quantised
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-
-# What makes a folder a stock model besides config and weights. The base's README is left behind: it
-# describes another model.
-CARRIED = (
-    "generation_config.json", "tokenizer*", "*.tiktoken", "vocab.*", "merges.txt", "added_tokens.json",
-    "special_tokens_map.json", "chat_template*", "additional_chat_templates", "LICENSE*", "NOTICE*",
-    "USE_POLICY*", "LICENCE*", "COPYING*", "*.model",
-)  # fmt: skip
+ADAPTER = "adapter_config.json"
+_AGAIN = "Fetch the model again"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The parsed config.json of a model folder.
 
     Raises:
-        FactoryError: the folder or the file is missing, or is no JSON object.
+        FactoryError: the folder or the file is missing, cannot be read, or is no JSON object.
     """
     path = folder / "config.json"
+    if path.exists():
+        readable(path)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FactoryError(
             "there is no config.json", where=str(folder), mend="Name a folder written by save_pretrained"
         ) from None
+    except IsADirectoryError:
+        raise FactoryError("this is a folder, not a file", where=str(path), mend=_AGAIN) from None
     except ValueError as error:
-        raise FactoryError(f"not JSON ({error})", where=str(path), mend="Fetch the model again") from None
+        marked = path.read_bytes().startswith(codecs.BOM_UTF8)
+        mend = "Save it without the byte order mark, which transformers refuses too" if marked else _AGAIN
+        raise FactoryError(f"not JSON ({error})", where=str(path), mend=mend) from None
     if not isinstance(config, dict):
         raise FactoryError("not a JSON object", where=str(path), mend="Fetch the model again")
     return config
@@ -64,12 +65,19 @@ def weight_files(folder: Path) -> list[Path]:
     files = [folder / name for name in sorted(set(_weight_map(folder).values()))] if sharded else []
     for file in files or [folder / SINGLE]:
         if file.is_file():
+            readable(file)
             continue
+        variants = sorted(path.name for path in folder.glob("model.*.safetensors"))
         if not sharded and (any(folder.glob("*.bin")) or any(folder.glob("*.pt*"))):
             what, mend = (
                 "the weights are pickle files",
                 "Save the model again with safetensors (save_pretrained)",
             )
+        elif not sharded and variants:
+            what = (
+                f"there are no weights but a variant, {variants[0]}, which is not loaded unless it is named"
+            )
+            mend = f"Load it with variant={variants[0].split('.')[1]!r} and save the model again"
         else:
             named = f", though {INDEX} names it" if sharded else ""
             what, mend = f"the weights file {file.name} is missing{named}", "Fetch the model again"
@@ -80,6 +88,7 @@ def weight_files(folder: Path) -> list[Path]:
 def _weight_map(folder: Path) -> dict[str, str]:
     """The index: the shard's name for every tensor."""
     index = folder / INDEX
+    readable(index)
     try:
         content = json.loads(index.read_text(encoding="utf-8"))
         names = content["weight_map"]
@@ -153,7 +162,7 @@ class Checkpoint:
     @property
     def parameters(self) -> int:
         """Number of parameters; a tied head counts once, stored buffers not at all."""
-        return self.count(self.tensors)
+        return self.row.total if self.row.total is not None else self.count(self.tensors)
 
     def count(self, tensors: Iterable[StoredTensor]) -> int:
         """Number of parameters of some of its tensors."""
@@ -169,6 +178,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     config = read_config(folder)
     refuse_foreign(config, folder)
+    if (folder / ADAPTER).exists():
+        raise FactoryError(
+            f"there is an adapter beside the weights ({ADAPTER}), which transformers applies to them",
+            where=str(folder),
+            mend="Merge it first (merge_and_unload, save_pretrained), or remove it from the folder",
+        )
     tensors = stored_tensors(folder)
     refuse_quantised(tensors, folder)
     row = architecture_of(config, folder, [tensor.name for tensor in tensors])
@@ -221,24 +236,6 @@ def stored_dtype(folder: Path) -> str:
             mend=f"Use a checkpoint in {', '.join(names.values())}",
         )
     return names[most]
-
-
-def carry_files(source: Path, out: Path) -> None:
-    """Copies tokenizer, generation config, chat template and licence files (`CARRIED`) as they are.
-
-    But for a tokenizer's `auto_map`: code of the model's own is not copied, so nothing may point to it.
-    """
-    for pattern in CARRIED:
-        for path in sorted(source.glob(pattern)):
-            if path.is_dir():
-                shutil.copytree(path, out / path.name, dirs_exist_ok=True)
-            else:
-                shutil.copyfile(path, out / path.name)
-    settings = out / "tokenizer_config.json"
-    if settings.is_file() and b'"auto_map"' in settings.read_bytes():
-        written = json.loads(settings.read_text(encoding="utf-8"))
-        written.pop("auto_map", None)
-        settings.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def follow_umask(folder: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from factory.models.load import block_list, gives_tuples
+from factory.models.load import block_list, tuple_length
 
 
 def remove_in_memory(model: Any, kept: Sequence[int]) -> None:
@@ -44,10 +44,10 @@ def remove_in_memory(model: Any, kept: Sequence[int]) -> None:
             if cache is not None and holds_keys(cache, self.index):
                 empty = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
                 cache.update(empty, empty, self.index)
-            return (hidden,) if tuples else hidden
+            return (hidden, *[None] * (values - 1)) if values else hidden
 
     blocks = block_list(model)
-    tuples = gives_tuples(model, blocks)
+    values = tuple_length(model, blocks)
     for index in range(len(blocks)):
         if index not in kept:
             blocks[index] = Passed(index, blocks[index])

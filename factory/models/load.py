@@ -115,8 +115,10 @@ def block_list(model: Any) -> Any:
     return outermost[0][1]
 
 
-def gives_tuples(model: Any, blocks: Any) -> bool:
-    """Whether a model's blocks return a tuple, as older classes do; found by one token through the first.
+def tuple_length(model: Any, blocks: Any) -> int:
+    """How many values a model's blocks return as a tuple, as older classes do; 0 where it is none.
+
+    Found by one token through the first block.
 
     Args:
         model: a loaded backbone or causal language model.
@@ -128,14 +130,14 @@ def gives_tuples(model: Any, blocks: Any) -> bool:
         """Ends the forward: the other blocks may lie on the disk, and are as the first."""
 
     def look(block: Any, args: Any, out: Any) -> None:
-        raise SeenError(isinstance(out, tuple))
+        raise SeenError(len(out) if isinstance(out, tuple) else 0)
 
     hook = blocks[0].register_forward_hook(look)
     try:
         with torch.inference_mode():
             model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
     except SeenError as seen:
-        return bool(seen.args[0])
+        return int(seen.args[0])
     finally:
         hook.remove()
-    return False
+    return 0

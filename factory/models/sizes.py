@@ -94,7 +94,7 @@ class Sizes:
         head: parameters of the head's matrix, tied or not.
         tied: the head is the token embedding.
         norms: parameters of norms outside the blocks.
-        other: parameters of anything else outside the blocks.
+        other: parameters of anything else outside the blocks, and of what several blocks share.
         outer_products: multiply-accumulates per token outside blocks and head.
         buffers: elements that are stored with the weights and are no parameters.
         positions: the longest context that the config names, in tokens; None where it names none.

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from factory.errors import FactoryError
-from factory.models.checkpoint import INDEX, SINGLE, Checkpoint, carry_files, read_checkpoint
+from factory.models.blocks import spans
+from factory.models.carried import beside, carry
+from factory.models.checkpoint import INDEX, SINGLE, Checkpoint, read_checkpoint
 from factory.models.headers import StoredTensor, header_bytes
 from factory.models.kernel_copy import Copier
 from factory.models.per_block import LEFT_OUT, pruned_config
@@ -35,6 +37,8 @@ class Dropped:
         base_parameters: numbers of elements, a tied head counted once, stored buffers not at all.
         pruned_parameters: the same of the pruned model.
         written: bytes of tensors written.
+        carried: names of the files and folders copied as they are.
+        left: names of those of the base that were not.
         left_out: what of the base's config.json is not in the pruned one's.
     """
 
@@ -43,6 +47,8 @@ class Dropped:
     base_parameters: int
     pruned_parameters: int
     written: int
+    carried: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
 
@@ -73,17 +79,32 @@ def drop_blocks(
     base = read_checkpoint(source)
     gone = tuple(sorted(set(drop)))
     check_drop(gone, base.blocks, source)
+    _check_shared(base, gone)
     kept = tuple(block for block in range(base.blocks) if block not in gone)
     config = pruned_config(base.config, base.row, source, kept)
     tensors = kept_tensors(base, kept)
+    parameters = base.count(tensors)
+    if not base.row.listed:
+        from factory.models.beyond import parameters_left  # it builds the model, which takes seconds
+
+        parameters = parameters_left(config, source)
     total = sum(tensor.size for tensor in tensors)
+    others = beside(source, {INDEX, *(tensor.file.name for tensor in base.tensors)})
     _check_room(out, total)
     out.mkdir(parents=True, exist_ok=True)
     write_weights(tensors, out, shard_bytes=shard_bytes, copied=copied)
-    carry_files(source, out)
+    carry(others, out)
     _write_json(out / "config.json", config)
-    left_out = tuple(key for key in LEFT_OUT if base.config.get(key))
-    return Dropped(gone, kept, base.parameters, base.count(tensors), total, left_out)
+    return Dropped(
+        gone,
+        kept,
+        base.parameters,
+        parameters,
+        total,
+        carried=tuple(path.name for path in others.carried),
+        left=others.left,
+        left_out=tuple(key for key in LEFT_OUT if base.config.get(key)),
+    )
 
 
 def check_drop(drop: Sequence[int], blocks: int, where: Path) -> None:
@@ -94,12 +115,23 @@ def check_drop(drop: Sequence[int], blocks: int, where: Path) -> None:
     """
     if drop and drop[0] >= 0 and drop[-1] < blocks and len(drop) < blocks:
         return
-    asked = f"{drop[0]} to {drop[-1]}" if drop else "none"
-    raise FactoryError(
-        f"blocks {asked} ({len(drop)}) cannot be removed from {blocks} blocks, 0 to {blocks - 1}",
-        where=str(where),
-        mend=f"Drop between 1 and {blocks - 1} blocks",
-    )
+    if blocks == 1:
+        what, mend = "the model has a single block, which cannot be removed", "Use a deeper model"
+    else:
+        asked = f"block{'s' * (len(drop) > 1)} {spans(drop)}" if drop else "no blocks"
+        what = f"{asked} cannot be removed from {blocks} blocks, 0 to {blocks - 1}"
+        mend = f"Drop between 1 and {blocks - 1} blocks"
+    raise FactoryError(what, where=str(where), mend=mend)
+
+
+def _check_shared(base: Checkpoint, gone: Sequence[int]) -> None:
+    """Refuses to drop a block that holds, for itself and for kept blocks, weights which are stored once."""
+    for holder, users in base.row.shared.items():
+        left = [block for block in users if block not in gone]
+        if holder in gone and left:
+            users_left = f"block{'s' * (len(left) > 1)} {spans(left)}"
+            what = f"{users_left} would lose weights that are stored once for several, in block {holder}"
+            raise FactoryError(what, where=str(base.folder), mend=f"Keep block {holder}, or drop those too")
 
 
 def kept_tensors(base: Checkpoint, kept: Sequence[int]) -> list[StoredTensor]:

@@ -18,7 +18,8 @@ from typing import Any
 from pydantic import Field
 
 from factory.errors import FactoryError
-from factory.models.checkpoint import carry_files, follow_umask, stored_dtype, stored_tensors
+from factory.models.carried import carry_files
+from factory.models.checkpoint import follow_umask, stored_dtype, stored_tensors
 from factory.stages import Frozen, Progress
 from factory.wording import counted
 

@@ -18,13 +18,14 @@ from pydantic import Field
 from factory.errors import FactoryError
 from factory.metrics.choice import Chosen, choose
 from factory.models.architectures import architecture_of
+from factory.models.beyond import resolved
 from factory.models.blocks import in_words
 from factory.models.checkpoint import read_config
 from factory.models.proof import Proof, prove
 from factory.models.surgery import Dropped, drop_blocks
 from factory.stages import Frozen, Progress
 
-VERSION = 4
+VERSION = 5
 # They read the config that is rewritten, and the proof holds for what they do.
 LIBRARIES = ("torch", "transformers")
 
@@ -75,6 +76,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "metric": metric,
         "score": chosen.score if chosen else None,
         "parameters": {"base": sizes.base_parameters, "pruned": sizes.pruned_parameters},
+        "files": {"carried": list(sizes.carried), "left": list(sizes.left)},
         "left_out": list(sizes.left_out),
         "proof": proof.facts(),
         "sentence": in_words(sizes.blocks, blocks),
@@ -104,7 +106,9 @@ def cut(
     Raises:
         FactoryError: as `drop_blocks` and `prove`, or no proof is wanted of a family that needs one.
     """
-    if not proved and not architecture_of(read_config(base), base).listed:
+    config = read_config(base)
+    row = architecture_of(config, base)
+    if not proved and not row.listed:
         raise FactoryError(
             "the proof cannot be switched off for a family that is not listed",
             where=str(base),
@@ -120,6 +124,8 @@ def cut(
         steps.append(note)
         progress(len(steps) - 1, max(2, len(steps)), "parts of the proof", note)
 
+    if proved:  # what transformers refuses it refuses before a byte is copied
+        resolved(config, base)
     shutil.rmtree(target, ignore_errors=True)
     try:
         dropped = drop_blocks(base, target, drop, copied=copied)

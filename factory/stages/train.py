@@ -23,7 +23,8 @@ from factory import prompts
 from factory.data import DataSpec, load_rows
 from factory.errors import FactoryError
 from factory.models import load
-from factory.models.checkpoint import carry_files, follow_umask, stored_dtype
+from factory.models.carried import carry_files
+from factory.models.checkpoint import follow_umask, stored_dtype
 from factory.stages import Frozen, Progress
 from factory.stages.train_options import REFUSALS, configs, refusal, refuse_tied, used
 from factory.wording import counted

@@ -180,7 +180,10 @@ def test_what_is_not_understood_is_not_told() -> None:
         ({"model_type": "t5"}, "more or other than a decoder-only"),
         ({"model_type": "gemma3"}, "more or other than a decoder-only"),
         ({**COMMON, "model_type": "llama", "hidden_act": "nonsense"}, "cannot build"),
-        ({**COMMON, "model_type": "qwen3", "layer_types": ["full_attention"]}, "the config is refused"),
+        (
+            {**COMMON, "model_type": "qwen3", "layer_types": ["full_attention"]},
+            "transformers refuses config.json",
+        ),
     ],
     ids=lambda value: value.get("model_type", "") if isinstance(value, dict) else "",
 )
@@ -195,3 +198,41 @@ def test_a_folder_and_its_config_alone(tiny_model: Path) -> None:
     assert found == of(tiny_model / "config.json")
     weights = (tiny_model / "model.safetensors").stat().st_size
     assert 0 < weights - found.checkpoint_bytes("bfloat16") < 10_000  # the file's header
+
+
+UNBOUNDED = {
+    "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1},
+    "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1, "expand": 2},
+    "bamba": {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1, "attn_layer_indices": [1]},
+    "nemotron_h": {
+        **EXPERTS, "n_routed_experts": 4, "mamba_num_heads": 8, "mamba_head_dim": 8, "n_groups": 1,
+        "layers_block_type": ["linear_attention", "full_attention", "moe", "mlp"],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", UNBOUNDED)
+def test_a_saved_config_with_a_bound_of_infinity_is_read_as_stock_reads_it(
+    family: str, tmp_path: Path
+) -> None:
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    config = CONFIG_MAPPING[family](**{**COMMON, **UNBOUNDED[family]})
+    config.save_pretrained(tmp_path)
+    assert "Infinity" in (tmp_path / "config.json").read_text()
+    assert of(tmp_path).parameters == AutoModelForCausalLM.from_config(config).num_parameters()
+
+
+def test_what_blocks_share_counts_once_and_is_multiplied_with_in_each() -> None:
+    """Zamba: one transformer block, run through at two places of eight."""
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    shape = {**COMMON, "num_hidden_layers": 8, "mamba_d_state": 8, "n_mamba_heads": 2}
+    config = CONFIG_MAPPING["zamba"](**shape, attn_layer_period=3, attn_layer_offset=2)
+    found, model = anatomy(config.to_dict(), Path("zamba")), AutoModelForCausalLM.from_config(config)
+    assert found.parameters == model.num_parameters()
+    shared = sum(p.numel() for p in model.model.layers[2].shared_transf.parameters())
+    assert found.other >= shared
+    one, other = (found.blocks[block] for block in (2, 5))
+    assert one == other and one.products > found.blocks[0].products
+    assert found.without([2]).parameters == found.parameters - one.parameters

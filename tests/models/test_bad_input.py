@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 import torch
 from families import random_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from factory.cli import call
 from factory.errors import FactoryError
@@ -99,6 +102,28 @@ def pickled(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def dangling(folder: Path) -> None:
+    """As in a cache of the Hub whose download was not finished."""
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.json").symlink_to("../blobs/absent")
+
+
+def folder_for_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+
+
+def marked(folder: Path) -> None:
+    text = (folder / "config.json").read_text(encoding="utf-8")
+    (folder / "config.json").write_text(text, encoding="utf-8-sig")
+    with pytest.raises(OSError, match="not a valid JSON file"):
+        AutoConfig.from_pretrained(folder)
+
+
+def variant(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
+
+
 NORM, UP = "model__norm__weight", "model__layers__0__mlp__up_proj"
 BAD: dict[str, tuple[Spoil, str]] = {
     "bitsandbytes": (config(quantization_config={"quant_method": "bitsandbytes"}), "(bitsandbytes)"),
@@ -138,6 +163,16 @@ BAD: dict[str, tuple[Spoil, str]] = {
     "unknown family": (config(model_type="mine"), "transformers does not know model_type 'mine'"),
     "too few": (config(num_hidden_layers=8), "promises 8 blocks, the weights hold 6"),
     "foreign tensor": (weights(model__adapter__weight=torch.ones(2)), "holds model.adapter.weight"),
+    "no vocabulary": (config(vocab_size=None), "transformers refuses config.json (Validation error for"),
+    "odd rotations": (config(rope_scaling="x"), "transformers refuses config.json ("),
+    "link to nothing": (dangling, "tokenizer.json: a link that leads nowhere. Fetch the model again"),
+    "folder for a config": (folder_for_config, "config.json: this is a folder, not a file"),
+    "byte order mark": (marked, "Save it without the byte order mark, which transformers refuses too"),
+    "variant": (variant, "no weights but a variant, model.fp16.safetensors, which is not loaded unless"),
+    "adapter": (
+        lambda f: (f / "adapter_config.json").write_text("{}"),
+        "an adapter beside the weights (adapter_config.json), which transformers applies to them. Merge it",
+    ),
     "no config": (lambda f: (f / "config.json").unlink(), "there is no config.json"),
     "broken config": (lambda f: (f / "config.json").write_text("{"), "not JSON"),
 }  # fmt: skip
@@ -205,3 +240,59 @@ def test_code_of_its_own_that_transformers_does_without_is_left_out(
     assert json.loads((out / "record.json").read_text())["facts"]["left_out"] == ["auto_map"]
     AutoModelForCausalLM.from_pretrained(out, trust_remote_code=True)  # nothing is left to run
     AutoTokenizer.from_pretrained(out, trust_remote_code=True)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "LICENSE"])
+@pytest.mark.parametrize("command", ["prune", "sizes"])
+def test_what_may_not_be_read_is_said_before_a_byte_is_copied(
+    command: str, name: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    (base / "LICENSE").write_text("mine")
+    (base / name).chmod(0)
+    arguments = [command, str(base), *(["--drop", "1", str(tmp_path / "out")] if command == "prune" else [])]
+    code = f"from factory.cli import call; import sys; sys.exit(call({arguments}))"
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    if drop and subprocess.run([*drop, "cat", base / name], capture_output=True).returncode == 0:
+        pytest.skip("root reads every file here")
+    done = subprocess.run([*drop, sys.executable, "-c", code], capture_output=True, text=True)
+    if command == "sizes" and name != "config.json":  # it reads nothing else
+        assert done.returncode == 0
+        return
+    assert done.returncode == 2, done.stderr
+    assert f"base/{name}: this cannot be read (Permission denied). Fetch it again, or make" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+@pytest.mark.parametrize(
+    ("drop", "says"),
+    [
+        ("99", "block 99 cannot be removed from 6 blocks, 0 to 5. Drop between 1 and 5 blocks."),
+        ("3,7:9", "blocks 3 and 7..8 cannot be removed from 6 blocks, 0 to 5."),
+        ("\u0663", "'\u0663' names no blocks"),
+        ("1_0", "'1_0' names no blocks"),
+    ],
+)
+def test_a_refused_drop_says_which_blocks_and_leaves_no_folder(
+    drop: str, says: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["prune", str(tiny_model), "--drop", drop, str(tmp_path / "a" / "b" / "c")]) == 2
+    assert says in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_one_block(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["prune", str(tiny_model), "--drop", "1:6", str(tmp_path / "one"), "--no-proof"]) == 0
+    assert call(["prune", str(tmp_path / "one"), "--drop", "0", str(tmp_path / "none")]) == 2
+    assert "has a single block, which cannot be removed. Use a deeper model." in capsys.readouterr().err
+
+
+def test_a_folder_inside_the_model_is_refused(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    (tmp_path / "link").symlink_to(base)
+    for out in (base / "out", tmp_path / "link" / "deep" / "out"):
+        assert call(["prune", str(base), "--drop", "1", str(out)]) == 2
+        assert "this is inside the model that is to be pruned" in capsys.readouterr().err
+    assert not (base / "out").exists() and not (base / "deep").exists()

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from families import BEYOND, BLOCKS, random_model
+from families import BEYOND, BLOCKS, EXPERTS, random_model
 from transformers import AutoModelForCausalLM
 
 from factory.errors import FactoryError
@@ -36,25 +36,6 @@ def test_a_family_beyond_the_list_is_proved(family: str, tmp_path: Path) -> None
     pruned = AutoModelForCausalLM.from_pretrained(tmp_path / "pruned")
     assert pruned.config.num_hidden_layers == BLOCKS - 3
     assert dropped.pruned_parameters == pruned.num_parameters()
-
-
-@pytest.mark.parametrize(
-    ("family", "options", "says"),
-    [
-        ("gpt_neo", {"num_layers": 8, "num_heads": 4, "attention_types": [[["global", "local"], 4]]},
-         "'attention_layers'"),
-        ("ernie4_5_moe", {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 16}, "'moe_layer_"),
-        ("jamba", {"attn_layer_period": 4, "attn_layer_offset": 2, "num_experts": 2},
-         "how blocks differ|one entry a block"),
-    ],
-)  # fmt: skip
-def test_a_field_that_may_be_per_block_is_refused(
-    family: str, options: dict[str, object], says: str, tmp_path: Path
-) -> None:
-    base = random_model(tmp_path / "base", family, **options)
-    with pytest.raises(FactoryError, match=says):
-        drop_blocks(base, tmp_path / "pruned", (1,))
-    assert not (tmp_path / "pruned").exists()
 
 
 MINICPM3 = {
@@ -98,3 +79,24 @@ def test_and_files_alone_prove_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(FactoryError, match="memory is too small for the whole proof, which this olmo model"):
         prune.cut(base, tmp_path / "pruned", [1], True, lambda *a, **k: None)
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+STORED = {  # a buffer stored in each block, and under which name
+    "apertus": ({}, "act_fn"),
+    "lfm2_moe": (
+        {**EXPERTS, "num_dense_layers": 2, "layer_types": ["conv", "full_attention"] * 4}, "expert_bias",
+    ),
+    "hy_v3": ({**EXPERTS, "num_shared_experts": 1}, "expert_bias"),
+    "ernie4_5_moe": ({"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 16}, "e_score_correction"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", STORED)
+def test_parameters_are_those_of_the_stock_model(family: str, tmp_path: Path) -> None:
+    """Stored buffers are none, whatever their names; what is a buffer elsewhere is a parameter in ERNIE."""
+    options, name = STORED[family]
+    base = random_model(tmp_path / "base", family, **options)
+    assert any(name in tensor.name for tensor in read_checkpoint(base).tensors)
+    dropped = drop_blocks(base, tmp_path / "pruned", (1, 4))
+    stock = [AutoModelForCausalLM.from_pretrained(folder) for folder in (base, tmp_path / "pruned")]
+    assert [model.num_parameters() for model in stock] == [dropped.base_parameters, dropped.pruned_parameters]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from factory.errors import FactoryError
 from factory.models.architectures import TABLE, architecture_of
@@ -95,3 +98,61 @@ def test_configs_under_which_no_block_can_go(model_type: str, fields: dict[str, 
 def test_switched_off_it_is_no_obstacle() -> None:
     config = {"model_type": "gpt2", "n_layer": 6, "scale_attn_by_inverse_layer_idx": False}
     assert architecture_of(config, HERE).blocks == "transformer.h."
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.integers(1, 6), st.integers(0, 5), st.sets(st.integers(0, 9), min_size=1))
+def test_a_rhythm_is_found_wherever_there_is_one(period: int, offset: int, blocks: set[int]) -> None:
+    kept, offset = sorted(blocks), offset % period
+    row = replace(TABLE["llama"], per_block=("attn_layer_period",))
+    config = {"num_hidden_layers": 10, "attn_layer_period": period, "attn_layer_offset": offset}
+    kinds = [block % period == offset for block in kept]
+    fitting = [
+        (n, first)
+        for n in range(1, 12)
+        for first in range(n)
+        if [place % n == first for place in range(len(kept))] == kinds
+    ]
+    try:
+        pruned = pruned_config(config, row, HERE, kept)
+    except FactoryError as error:
+        assert not fitting and "by a pattern (attn_layer_period" in str(error)
+    else:
+        assert (pruned["attn_layer_period"], pruned["attn_layer_offset"]) in fitting
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.integers(1, 4), st.integers(0, 9), st.integers(-1, 9), st.sets(st.integers(0, 9), min_size=1))
+def test_an_interval_between_two_blocks_is_found_wherever_there_is_one(
+    step: int, start: int, end: int, blocks: set[int]
+) -> None:
+    kept = sorted(blocks)
+    names = ("moe_layer_interval", "moe_layer_start_index", "moe_layer_end_index")
+    row = replace(TABLE["llama"], per_block=names[:1])
+    config = {"num_hidden_layers": 10, **dict(zip(names, (step, start, end), strict=True))}
+
+    def kinds(of: Iterable[int], step: int, start: int, end: int, count: int) -> list[bool]:
+        last = count - 1 if end == -1 else end  # as ERNIE 4.5's config and blocks read it
+        return [(block + 1) % step == 0 and start <= block <= last for block in of]
+
+    wanted = kinds(kept, step, start, end, 10)
+    places = range(len(kept))
+    ways = [(n, a, b) for n in range(1, 12) for a in range(12) for b in range(12)]
+    try:
+        pruned = pruned_config(config, row, HERE, kept)
+    except FactoryError as error:
+        assert "by a pattern (moe_layer_interval" in str(error)
+        assert not any(kinds(places, *way, len(kept)) == wanted for way in ways)
+    else:
+        assert kinds(places, *(pruned[name] for name in names), len(kept)) == wanted
+
+
+def test_short_lists_that_are_repeated_are_written_out() -> None:
+    config = rewritten(block_types=["a", "b", "c"], attention_types=[[["g", "l"], 2], [["g"], 2]])
+    assert config["block_types"] == ["b", "c", "b", "c"]
+    assert config["attention_types"] == [[["l", "g", "g", "g"], 1]]
+
+
+def test_indices_make_the_interval_that_they_replace_go() -> None:
+    config = rewritten(moe_layers=[1, 3, 5], interleave_moe_layer_step=2)
+    assert config["moe_layers"] == [0, 3] and "interleave_moe_layer_step" not in config
