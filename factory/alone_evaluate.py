@@ -34,6 +34,7 @@ from factory.tasks.suites import SUITES
 BEGUN = "begun.json"  # in an output folder that is not finished: what is being scored
 LOG = "log.txt"
 _LOCK = ".lock"
+_PATIENCE = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -131,13 +132,12 @@ def _folder(out: Path, plan: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any]
     """
     lock = Lock(out / _LOCK)
     try:
-        before = sorted(path.name for path in out.iterdir() if path.name != _LOCK) if out.exists() else []
-        known = next((name for name in (RECORD, BEGUN) if name in before), None)
-        if before and known is None:
-            mend = "Name a new folder, or remove this one first"
-            raise FactoryError("there is something already", where=str(out), mend=mend)
+        _known(out)
         out.mkdir(parents=True, exist_ok=True)
-        taken = lock.take()
+        # The child of a command that was killed takes a moment to go.
+        until = time.monotonic() + _PATIENCE
+        while not (taken := lock.take()) and time.monotonic() < until:
+            time.sleep(0.1)
     except OSError as error:
         what = f"the folder cannot be written: {error.strerror}"
         raise FactoryError(what, where=str(out), mend="Name another folder") from error
@@ -145,6 +145,7 @@ def _folder(out: Path, plan: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any]
         mend = "Wait for it, or name another folder"
         raise FactoryError(f"{lock.holder()} is writing this folder", where=str(out), mend=mend)
     try:
+        known = _known(out)
         if known is None:
             write_atomically(out / BEGUN, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
         else:
@@ -152,6 +153,20 @@ def _folder(out: Path, plan: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any]
         yield (json.loads((out / RECORD).read_text(encoding="utf-8")) if known == RECORD else None), lock
     finally:
         lock.release()
+
+
+def _known(out: Path) -> str | None:
+    """The file that tells what an output folder holds; None for a new or empty one.
+
+    Raises:
+        FactoryError: it holds something, and nothing tells what.
+    """
+    there = {path.name for path in out.iterdir()} - {_LOCK} if out.exists() else set()
+    known = next((name for name in (RECORD, BEGUN) if name in there), None)
+    if there and known is None:
+        mend = "Name a new folder, or remove this one first"
+        raise FactoryError("there is something already", where=str(out), mend=mend)
+    return known
 
 
 def _same(file: Path, plan: Mapping[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import shutil
 import signal
@@ -16,6 +18,7 @@ import pytest
 from benchmark_rows import arc_row, data_folder, mmlu_row, write
 
 from factory.cli import call
+from factory.store import Lock
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("arc", "hellaswag", "mmlu", "truthfulqa", "winogrande", "gsm8k")
@@ -166,9 +169,10 @@ def test_it_goes_on_where_it_was_killed(
         if (event := json.loads(line))["kind"] == "progress" and event["done"] >= 20:
             break
     process.send_signal(signal.SIGKILL)
-    process.stdout.read()  # ends when the child that scores is gone too
-    process.stdout.close()
     process.wait()
+    process.stdout.close()
+    with (out / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the child that scores is gone too
     kept = (out / "samples" / "arc.jsonl").read_bytes()
     before = kept.count(b"\n")
     assert 17 <= before < 160, "at most one batch is lost, and it was killed in the middle"
@@ -262,6 +266,20 @@ def test_a_folder_of_other_settings_is_refused(
     assert call(arc(tiny_model, arc_data, *more, *out)) == 2
     assert f"(other {differs})" in capsys.readouterr().err
     assert artifact(tmp_path / "out") == before
+
+
+def test_two_commands_do_not_write_one_folder(
+    tiny_model: Path, arc_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    lock = Lock(tmp_path / "out" / ".lock")
+    assert lock.take()
+    try:
+        assert call(arc(tiny_model, arc_data, "--out", str(tmp_path / "out"))) == 2
+    finally:
+        lock.release()
+    assert f"process {os.getpid()} is writing this folder" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
 
 
 def test_a_folder_of_something_else_is_left_alone(

@@ -95,24 +95,13 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         for task in tasks
     }
 
-    from factory.tasks import lighteval_compat as compat
     from factory.tasks import lighteval_results
     from factory.tasks.runner import Runner
 
-    asked = {
-        task.task: [
-            question
-            for one in read[task.task]
-            for question in compat.questions(
-                task, one.group, one.scored, one.examples, settings.shots[task.task], settings.limit
-            )
-        ]
-        for task in tasks
-    }
     waiting = {
-        task.task: _Waiting(task, asked[task.task], done[task.task].with_suffix(".jsonl"))
-        for task in tasks
-        if not done[task.task].exists()
+        task.task: _Waiting(task, _questions(task, read[task.task], settings), path.with_suffix(".jsonl"))
+        for task, path in zip(tasks, done.values(), strict=True)
+        if not path.exists()
     }
     total = sum(len(one.questions) for one in waiting.values())
     finished, current = sum(len(one.found) for one in waiting.values()), ""
@@ -128,7 +117,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     for current, one in waiting.items():  # `advance` tells `current`
         one.score(runner)
         write_parquet(one.in_order(), done[current])
-        one.journal.path.unlink(missing_ok=True)
+    for path in done.values():  # of all tasks: a kill may have come between the two
+        path.with_suffix(".jsonl").unlink(missing_ok=True)
     samples = {task.task: read_parquet(done[task.task]) for task in tasks}
     scores = results.scores(
         settings.suite,
@@ -147,6 +137,18 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "positions": runner.max_length,
         "notes": list(runner.notes),
     }
+
+
+def _questions(task: Task, read: Sequence[rows.Rows], settings: Settings) -> list[Question]:
+    """All that a task asks, group by group."""
+    from factory.tasks import lighteval_compat as compat
+
+    shots = settings.shots[task.task]
+    return [
+        question
+        for one in read
+        for question in compat.questions(task, one.group, one.scored, one.examples, shots, settings.limit)
+    ]
 
 
 class _Waiting:

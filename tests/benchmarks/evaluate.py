@@ -56,14 +56,14 @@ def prepare(data: Path, work: Path, size: str, documents: int) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from factory.stages.evaluate import _sources
+    from factory.tasks import rows
     from factory.tasks.lighteval_compat import questions, requests
     from factory.tasks.suites import SUITES
 
     asked: dict[str, list[dict[str, Any]]] = {}
     texts: list[str] = []
     for name, task in SUITES["openllm_v1"].items():
-        sources = _sources(task, data / task.dataset.replace("/", "__"), task.shots)
+        sources = rows.read(task, data / task.dataset.replace("/", "__"), task.shots, None)
         texts += [one.shot for source in sources for one in [*source.scored, *source.examples][:20000]]
         (source,) = [one for one in sources if one.group in (name, SUBJECT)]
         found = questions(

@@ -14,10 +14,9 @@ from transformers import (
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
 )
 
+from factory.errors import FactoryError
 from factory.tasks.runner import Runner
 
 TOLERANCE = 1e-4
@@ -108,16 +107,6 @@ def test_too_long_prompts_are_cut_from_the_left(
     check(model, tokenizer, docs, 4)
 
 
-def test_a_sliding_window_sees_the_same_tokens(tokenizer: Any) -> None:
-    torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, sliding_window=16,
-        initializer_range=0.2,
-    )  # fmt: skip
-    check(MistralForCausalLM(config).eval(), tokenizer, documents(), 4)
-
-
 def test_a_mark_that_begins_every_text_stands_once(tiny_model: Path, model: Any) -> None:
     from tokenizers.processors import TemplateProcessing
 
@@ -177,3 +166,100 @@ def test_generation_cuts_the_prompt_so_that_the_answer_fits(
     doc = Doc(f"Q: {'bee elk ' * 20}\nA:", [""], 0, generation_size=16, stop_sequences=[])
     (found,) = Runner(talker, tokenizer, 2).greedy_until([doc])
     assert found.text == [one_by_one(talker, tokenizer, doc, 40)[0]]
+
+
+def test_generation_reads_a_shared_beginning_once(talker: Any, tokenizer: Any) -> None:
+    shots = "Q: elk\nA: cow ape\n\n" * 4
+    docs = [Doc(f"{shots}Q: {'bee ' * n}\nA:", [""], 0, generation_size=9) for n in (3, 1, 2)]
+    read, model = 0, talker.get_input_embeddings()
+
+    def count(module: Any, inputs: Any) -> None:
+        nonlocal read
+        read += inputs[0].numel()
+
+    runner = Runner(talker, tokenizer, 3)
+    hook = model.register_forward_pre_hook(count)
+    found = [response.text[0] for response in runner.greedy_until(docs)]
+    hook.remove()
+    assert found == [one_by_one(talker, tokenizer, doc, 1024)[0] for doc in docs]
+    assert read < 2 * len(tokenizer.encode(shots))
+
+
+def test_only_judged_outputs_become_logits(model: Any, tokenizer: Any) -> None:
+    docs = documents()
+    sizes: list[int] = []
+    runner = Runner(model, tokenizer, 4)
+    hook = model.lm_head.register_forward_hook(lambda module, inputs, out: sizes.append(out[..., 0].numel()))
+    responses = runner.loglikelihood(docs)
+    hook.remove()
+    judged = sum(len(tokens) for response in responses for tokens in response.output_tokens)
+    # Passes that only read a beginning still compute one.
+    assert sum(sizes) <= judged + len(sizes)
+
+
+def test_answers_come_batch_by_batch(model: Any, tokenizer: Any) -> None:
+    docs = documents()
+    batches = list(Runner(model, tokenizer, 3).judged(docs))
+    assert max(len({docs[d].id for d, _ in batch}) for batch in batches) <= 3
+    assert sorted(d for batch in batches for d, _ in batch) == list(range(len(docs)))
+    pair = {d for d, doc in enumerate(docs) if doc.id == "two contexts"}
+    assert [pair & {d for d, _ in batch} for batch in batches].count(pair) == 1
+
+
+def test_answers_left_over_are_the_same_when_asked_alone(model: Any, tokenizer: Any) -> None:
+    docs = documents()
+    whole = Runner(model, tokenizer, 3).loglikelihood(docs)
+    first = next(Runner(model, tokenizer, 3).judged(docs))
+    rest = [d for d in range(len(docs)) if d not in dict(first)]
+    again = Runner(model, tokenizer, 3).loglikelihood([docs[d] for d in rest])
+    for d, response in [*first, *zip(rest, again, strict=True)]:
+        assert response.logprobs == pytest.approx(whole[d].logprobs, abs=TOLERANCE)
+
+
+def test_tasks_asked_together_keep_their_documents_apart(model: Any, tokenizer: Any) -> None:
+    docs = [
+        Doc(f"{'elk bee ' * 6}{word} {i}:", [" yes", " no", " perhaps"], 0, id=str(i), task_name=word)
+        for word in ("ape", "cow")
+        for i in range(3)
+    ]
+    for doc, response in zip(docs, Runner(model, tokenizer, 4).loglikelihood(docs), strict=True):
+        expected = [plain(model, tokenizer, doc.query, choice, 1024) for choice in doc.choices]
+        assert response.logprobs == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_little_memory_makes_small_batches(model: Any, tokenizer: Any) -> None:
+    docs = documents()
+    runner = Runner(model, tokenizer, 32, memory=1 << 18)
+    batches = list(runner.judged(docs))
+    assert len(batches) > len(list(Runner(model, tokenizer, 32).judged(docs)))
+    for d, response in (answer for batch in batches for answer in batch):
+        expected = [plain(model, tokenizer, docs[d].query, choice, 1024) for choice in docs[d].choices]
+        assert response.logprobs == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_cut_prompts_are_counted(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model.config, "max_position_embeddings", 40)
+    docs = [Doc("elk " * 30, [" yes", " no"], 0, id="long"), Doc("elk", [" yes", " no"], 0, id="short")]
+    runner = Runner(model, tokenizer, 4)
+    over = len(tokenizer.encode(docs[0].query.rstrip())) + len("  yes") - 1 - 40
+    assert [one.truncated_tokens_count for one in runner.loglikelihood(docs)] == [over, 0]
+    assert runner.cut == 1
+    asked = [Doc(doc.query, [""], 0, id=doc.id, generation_size=8) for doc in docs]
+    assert [one.truncated_tokens_count for one in runner.greedy_until(asked)] == [120 - 32, 0]
+    assert runner.cut == 2
+
+
+@pytest.mark.parametrize("generates", [False, True])
+def test_logits_that_are_no_numbers_name_the_row(tiny_model: Path, tokenizer: Any, generates: bool) -> None:
+    broken = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+    rare = tokenizer.encode("#")[0]
+    with torch.no_grad():
+        broken.get_input_embeddings().weight[rare] = float("inf")
+    docs = [
+        Doc(text, [" a", " bc"], 0, id=f"arc/{i}", task_name="arc|25", generation_size=4)
+        for i, text in enumerate(["fine", "this # breaks it"])
+    ]
+    broken.lm_head.weight = torch.nn.Parameter(broken.lm_head.weight.nan_to_num(0, 0, 0))
+    runner = Runner(broken, tokenizer, 1)
+    with pytest.raises(FactoryError, match="arc: the model's output for row 1 is not a number"):
+        runner.greedy_until(docs) if generates else runner.loglikelihood(docs)
