@@ -157,9 +157,10 @@ def validate(recipe: RecipeFile, overrides: Overrides = None, as_json: AsJson = 
     """Check a recipe and all that it names."""
     plan = _plan(recipe, overrides)
     if as_json:
-        print(json.dumps({"valid": True, "steps": len(plan.steps), "parameters": dict(plan.parameters)}))
-    else:
-        print(f"{recipe} is valid: {len(plan.steps)} steps{_sizes(plan)}")
+        print(json.dumps({"valid": True, "steps": len(plan.steps), **_facts(plan)}))
+        return
+    points = f"a sweep of {len(plan.points)} points, " if plan.points else ""
+    print(f"{recipe} is valid: {points}{len(plan.steps)} steps{_sizes(plan)}")
 
 
 @app.command()
@@ -206,7 +207,10 @@ def status(
 
 @app.command()
 def show(run: RunName, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> None:
-    """Print the scores of a finished run and where its pictures are."""
+    """Print the scores of a finished run and where its pictures are.
+
+    A sweep's points are runs too: SWEEP/drop=2.
+    """
     from factory import display
     from factory.run_folder import open_run
 
@@ -226,10 +230,9 @@ def show(run: RunName, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> Non
 
 
 def _plan(recipe: Path, overrides: Sequence[str] | None) -> Plan:
-    from factory.plan import make_plan
-    from factory.recipe import load_recipe
+    from factory.sweep_plan import plan_file
 
-    return make_plan(load_recipe(recipe, overrides or ()))
+    return plan_file(recipe, overrides or ())
 
 
 def _print_plan(plan: Plan, steps: Sequence[Step], store: Store, as_json: bool) -> None:
@@ -249,8 +252,7 @@ def _print_plan(plan: Plan, steps: Sequence[Step], store: Store, as_json: bool) 
             }
             for step, state in zip(steps, states, strict=True)
         ]
-        told = {"name": plan.recipe.name, "parameters": dict(plan.parameters), "steps": lines}
-        print(json.dumps(told))
+        print(json.dumps({"name": plan.recipe.name, **_facts(plan), "steps": lines}))
         return
     pairs = zip(steps, states, strict=True)
     rows = [[step.name, step.key, state, _some(sorted(needs(step)))] for step, state in pairs]
@@ -258,8 +260,21 @@ def _print_plan(plan: Plan, steps: Sequence[Step], store: Store, as_json: bool) 
     print(f"{len(steps)} steps, {states.count('done')} done{_sizes(plan)}")
 
 
+def _facts(plan: Plan) -> dict[str, Any]:
+    """Parameters of a plan, and of a sweep its points with theirs."""
+    facts: dict[str, Any] = {"parameters": dict(plan.parameters)}
+    if plan.points:
+        facts["points"] = [
+            {"name": point.name, "values": dict(point.values), "parameters": dict(point.plan.parameters)}
+            for point in plan.points
+        ]
+    return facts
+
+
 def _sizes(plan: Plan) -> str:
     """What pruning makes of the base, in parameters, where its weights are at hand."""
+    if plan.points:
+        return "".join(f"\n{point.name}{_sizes(point.plan).replace(';', ':', 1)}" for point in plan.points)
     if not plan.parameters:
         return ""
     base, pruned = plan.parameters["base"], plan.parameters["pruned"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from factory import checks, prompts
+from factory import checks, conversations, prompts
 from factory.dataset_files import PartError, column_names, read_rows, split_files, stored_rows
 from factory.errors import FactoryError
 from factory.nearest import suggest
@@ -173,11 +173,18 @@ def iterate_rows(folder: Path, spec: TextSpec, where: str | None = None) -> Iter
     names = column_names(files)
     if not names:
         _refuse_empty(spec, place)
-    columns = choose_columns(names, spec.columns, place)
-    by_role = {role: column for role in ROW_COLUMNS if (column := getattr(columns, role)) is not None}
+    chats = _are_chats(spec, names)
+    if chats:
+        by_role = dict.fromkeys(("instruction", "response"), conversations.COLUMN)
+    else:
+        columns = choose_columns(names, spec.columns, place)
+        by_role = {role: column for role in ROW_COLUMNS if (column := getattr(columns, role)) is not None}
     count = 0
     for index, row in enumerate(read_rows(files, sorted(set(by_role.values())), None)):
-        found = _by_role(row, by_role, index, place)
+        if chats:
+            found = conversations.row(row[conversations.COLUMN], index, place)
+        else:
+            found = _by_role(row, by_role, index, place)
         empty = next((role for role in ("instruction", "response") if not found[role].strip()), None)
         if empty is None:
             yield found
@@ -190,6 +197,12 @@ def iterate_rows(folder: Path, spec: TextSpec, where: str | None = None) -> Iter
             mend = "Fill it in, or set `skip_empty: true` to leave such rows out"
             raise FactoryError(what, where=place, mend=mend)
     _refuse_few(spec, count, place)
+
+
+def _are_chats(spec: TextSpec, names: Sequence[str]) -> bool:
+    """Whether rows are read from `messages`: for the prompt `chat`, unless other columns are named."""
+    chat = isinstance(spec, DataSpec) and spec.prompt == prompts.CHAT
+    return chat and conversations.COLUMN in names and spec.columns == Columns()
 
 
 def _by_role(row: dict[str, Any], by_role: dict[str, str], index: int, place: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from factory.run import Event, Events
 from factory.stages import Progress
+from factory.sweep_table import render as render_sweep
 from factory.table import render, won_lost
 from factory.wording import duration
 
@@ -146,8 +147,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
 
 
 def score_table(report: Path) -> None:
-    """Print the scores in a report.json, in percent, and what each model won and lost against the base."""
+    """Print the scores of a run's or a sweep's report.json, in percent; of a run also won and lost."""
     content = json.loads(report.read_text())
+    if "points" in content:
+        _print(render_sweep(content, _console().width))
+        return
     _print(render(content, _console().width))
     if all("won" in model.get("minus_base", {}).get("average", {}) for model in content["models"]):
         # Reports of earlier versions do not tell. A title of the table's own would fold to its width.

@@ -6,7 +6,9 @@ network, what an earlier run left in its cache is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -25,6 +27,19 @@ class Repository:
     names: tuple[str, ...]
 
 
+_memory: ContextVar[dict[tuple[str, str, str | None], Repository] | None] = ContextVar("memory", default=None)
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Within, the Hub is asked once for each repository: it is the same commit for all who name it."""
+    token = _memory.set({})
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
 def repository(kind: RepoType, reference: str, revision: str | None, where: str | None) -> Repository:
     """Resolves a revision (None: the main branch) to its commit.
 
@@ -32,7 +47,15 @@ def repository(kind: RepoType, reference: str, revision: str | None, where: str 
         FactoryError: no such repository or revision, no access, or the Hub cannot be reached and the
             cache holds nothing of it.
     """
+    memory, asked = _memory.get(), (kind, reference, revision)
+    if memory is None:
+        return _repository(kind, reference, revision, where)
+    if asked not in memory:
+        memory[asked] = _repository(kind, reference, revision, where)
+    return memory[asked]
 
+
+def _repository(kind: RepoType, reference: str, revision: str | None, where: str | None) -> Repository:
     def ask() -> Repository:
         from huggingface_hub import HfApi
 

@@ -40,11 +40,12 @@ class Step:
     """One stage with its settings and inputs.
 
     Attributes:
-        name: such as `train/math-self`; unique in the plan.
+        name: such as `train/math-self`; unique in the plan. A sweep's begin with the point: `drop=2/prune`.
         stage: one of `factory.stages.NAMES`.
         settings: of that stage's `Settings` type.
         inputs: by role, what it reads.
         key: names its artifact.
+        point: what its name begins with in a sweep, if anything.
     """
 
     name: str
@@ -52,6 +53,12 @@ class Step:
     settings: Frozen
     inputs: Mapping[str, Ref | Source]
     key: str
+    point: str = ""
+
+    @property
+    def local(self) -> str:
+        """The name without the point: what the step is called in a plan of its point alone."""
+        return self.name.removeprefix(f"{self.point}/") if self.point else self.name
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,14 @@ class Plan:
     """A recipe's steps, each behind those it reads.
 
     Attributes:
-        parameters: of `base` and `pruned`, where the base's weights are at hand (see `Outside`).
+        parameters: of `base` and `pruned`, where weights are at hand (see `Outside`); not of a sweep.
+        points: of a sweep, what it consists of; its steps are theirs, each once, and its own report.
     """
 
     recipe: Recipe
     steps: tuple[Step, ...]
     parameters: Mapping[str, int] = field(default_factory=dict)
+    points: tuple[Planned, ...] = ()
 
     def step(self, name: str) -> Step:
         """The step of that name.
@@ -80,20 +89,41 @@ class Plan:
         )
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A point of a sweep: its name, its values by the swept key, and its plan as a run of its own."""
+
+    name: str
+    values: Mapping[str, Any]
+    plan: Plan
+
+
 def make_plan(recipe: Recipe) -> Plan:
     """Resolves and checks a recipe's models and datasets and lays out its steps.
 
     Raises:
         FactoryError: a model, dataset, suite or task that cannot be used, with its line in the recipe.
     """
-    return _Planner(recipe, gather(recipe)).plan()
+    return lay_out(recipe, gather(recipe))
+
+
+def lay_out(recipe: Recipe, outside: Outside, removals: int = 0) -> Plan:
+    """The steps of a recipe over what it takes from outside.
+
+    Args:
+        recipe: the recipe.
+        outside: from `gather`.
+        removals: how many blocks at least a metric that removes block by block is to order, so that recipes
+            that drop fewer can share its figures.
+    """
+    return _Planner(recipe, outside, removals).plan()
 
 
 class _Planner:
     """Builds one plan; every method adds the steps it is named for."""
 
-    def __init__(self, recipe: Recipe, outside: Outside) -> None:
-        self.recipe, self.outside = recipe, outside
+    def __init__(self, recipe: Recipe, outside: Outside, removals: int) -> None:
+        self.recipe, self.outside, self.removals = recipe, outside, removals
         self.steps: dict[str, Step] = {}
 
     def plan(self) -> Plan:
@@ -105,16 +135,26 @@ class _Planner:
         self._report()
         return Plan(self.recipe, tuple(self.steps.values()), self.outside.parameters)
 
-    def _add(self, name: str, settings: Mapping[str, Any], inputs: Mapping[str, Ref | Source]) -> None:
+    def _add(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, Ref | Source],
+        seen: Mapping[str, str] | None = None,
+    ) -> None:
+        """Adds a step; `seen` stands for the keys of inputs of which it sees but a part."""
         stage = name.split("/", 1)[0]
         checked = load(stage).Settings(**settings)
-        keys = {
+        keys = self._keys(inputs) | dict(seen or {})
+        self.steps[name] = Step(name, stage, checked, dict(inputs), stage_key(stage, checked, keys))
+
+    def _keys(self, inputs: Mapping[str, Ref | Source]) -> dict[str, str]:
+        return {
             role: f"{self.steps[place.step].key}/{place.path}"
             if isinstance(place, Ref)
             else place.fingerprint
             for role, place in inputs.items()
         }
-        self.steps[name] = Step(name, stage, checked, dict(inputs), stage_key(stage, checked, keys))
 
     def _prune(self) -> None:
         prune = self.recipe.prune
@@ -122,23 +162,29 @@ class _Planner:
         exclude = (prune.exclude.first, prune.exclude.last)
         # Only a metric that removes block by block sees them; recipes share the figures of the others.
         stepwise = METRICS[prune.importance].shape == "order"
-        removals = {"rounds": prune.count, "exclude": exclude} if stepwise else {}
-        self._add(
-            "importance",
-            {
-                "data": TextSpec(**texts),
-                "max_tokens": prune.calibration.max_tokens,
-                "metric": prune.importance,
-                **removals,
-            },
-            {"base": self.outside.base, "calibration": self.outside.calibration},
-        )
+        rounds = max(prune.count, self.removals)
+        scored = {
+            "data": TextSpec(**texts),
+            "max_tokens": prune.calibration.max_tokens,
+            "metric": prune.importance,
+            **({"rounds": rounds, "exclude": exclude} if stepwise else {}),
+        }
+        sources: dict[str, Ref | Source] = {
+            "base": self.outside.base,
+            "calibration": self.outside.calibration,
+        }
+        self._add("importance", scored, sources)
         chosen: dict[str, Any] = {"drop": prune.drop, "proof": prune.proof}
         inputs: dict[str, Ref | Source] = {"base": self.outside.base}
         if isinstance(prune.drop, int):  # blocks that are named need no figures
             chosen["exclude"] = exclude
             inputs["importance"] = Ref("importance")
-        self._add("prune", chosen, inputs)
+        seen = {}
+        if stepwise and rounds > prune.count and "importance" in inputs:
+            # The first blocks of a longer order are the shorter order: prune sees no more than its own.
+            shorter = load("importance").Settings(**{**scored, "rounds": prune.count})
+            seen["importance"] = f"{stage_key('importance', shorter, self._keys(sources))}/."
+        self._add("prune", chosen, inputs, seen)
 
     def _regenerate(self) -> None:
         chosen, seed = self.recipe.regenerate, self.recipe.seed

@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 from factory.errors import FactoryError
 from factory.nearest import suggest
 from factory.recipe_errors import first_error
-from factory.recipe_file import RecipeFile, apply_overrides, read
+from factory.recipe_file import SWEEP, RecipeFile, apply_overrides, read
 from factory.recipe_parts import (
     Base,
     Dataset,
@@ -27,6 +27,7 @@ from factory.recipe_parts import (
     Regenerate,
     Train,
     TrainedVariant,
+    Values,
     Variant,
     Written,
 )
@@ -37,7 +38,7 @@ STORE = "store"  # stands beside the folders of the recipes
 
 
 class Recipe(Written):
-    """A whole recipe. `where` tells the line of any part of it."""
+    """A whole recipe. `where` tells the line of any part; `sweep` is empty but in a sweep's plan."""
 
     name: Name
     seed: int = Field(default=0, ge=0)
@@ -48,6 +49,7 @@ class Recipe(Written):
     train: Train = Train()
     variants: dict[Name, Variant] = Field(min_length=1, max_length=MAX_VARIANTS)
     evaluate: Evaluate
+    sweep: dict[str, Values] = Field(default_factory=dict)
 
     _file: RecipeFile | None = PrivateAttr(default=None)
     _folder: Path = PrivateAttr(default_factory=Path)
@@ -86,13 +88,28 @@ def load_recipe(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         FactoryError: the first thing that is wrong, with its line and how to mend it.
     """
-    path = Path(path)
-    file = apply_overrides(read(path), overrides)
+    file = apply_overrides(read(Path(path)), overrides)
+    if file.data.get(SWEEP):
+        what = "this recipe sweeps over values, so it is several"
+        raise FactoryError(what, where=file.where((SWEEP,)), mend="Leave the sweep out: --set sweep={}")
+    return recipe_of(file, Path(path).parent)
+
+
+def recipe_of(file: RecipeFile, folder: Path) -> Recipe:
+    """Checks a recipe that has been read.
+
+    Args:
+        file: what stands in it.
+        folder: what relative references start from.
+
+    Raises:
+        FactoryError: the first thing that is wrong, with its line and how to mend it.
+    """
     try:
         recipe = Recipe.model_validate(file.data)
     except ValidationError as error:
         raise first_error(error, file) from None
-    recipe._file, recipe._folder = file, path.parent
+    recipe._file, recipe._folder = file, folder
     _check_names(recipe)
     return recipe
 

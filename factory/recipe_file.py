@@ -25,6 +25,8 @@ from factory.nearest import suggest
 MAX_BYTES = 64 * 1024
 MAX_VALUES = 5_000
 MAX_DEPTH = 20
+SWEEP = "sweep"
+NAMED = ("datasets", "variants")  # their entries have a person's names: a wrong one must not make a new entry
 _PLAIN = "tag:yaml.org,2002:"
 _BUILT = ("null", "bool", "int", "float")  # the other plain scalar, str, keeps its text
 
@@ -87,15 +89,12 @@ def read(path: Path) -> RecipeFile:
     return RecipeFile(data, builder.places, name)
 
 
-def apply_overrides(
-    file: RecipeFile, assignments: Iterable[str], named: Iterable[str] = ("datasets", "variants")
-) -> RecipeFile:
+def apply_overrides(file: RecipeFile, assignments: Iterable[str]) -> RecipeFile:
     """The recipe with `key.key=value` assignments laid over it; values are YAML.
 
     Args:
         file: the recipe as written; it is not changed.
         assignments: such as `prune.drop=3` or `variants.math-self.train.sft.learning_rate=1e-4`.
-        named: keys whose entries the user names, so that a wrong name must not make a new entry.
 
     Raises:
         FactoryError: an assignment is malformed, or leads through something that does not exist.
@@ -104,26 +103,55 @@ def apply_overrides(
     for assignment in assignments:
         origin = f"--set {assignment}"
         key, equals, value_text = assignment.partition("=")
-        path = tuple(key.strip().split("."))
+        path = path_of(key)
         if not equals or not all(path):
             raise FactoryError("not an assignment", where=origin, mend="Write --set key.key=value")
-        target: Any = data
-        for depth, part in enumerate(path[:-1]):
-            if depth == 1 and path[0] in named and part not in target:
-                raise FactoryError(
-                    f"there is no '{part}' in {path[0]}", where=origin, mend=suggest(part, target)
-                )
-            target = target.setdefault(part, {})
-            if not isinstance(target, dict):
-                what = f"'{'.'.join(path[: depth + 1])}' is a value, not a mapping with keys"
-                raise FactoryError(what, where=origin, mend="Set the whole value instead")
-            places.setdefault(path[: depth + 1], origin)
-        for old in [p for p in places if p[: len(path)] == path]:
-            del places[old]
         builder = _Builder(origin, lines=False)
-        target[path[-1]] = builder.build(_compose(value_text, origin, lines=False), path)
+        value = builder.build(_compose(value_text, origin, lines=False), path)
+        _put(data, places, path, value, origin)
         places |= builder.places | {path: origin}
     return RecipeFile(data, places, file.name)
+
+
+def lay_over(file: RecipeFile, values: Mapping[str, tuple[Any, str]]) -> RecipeFile:
+    """The recipe with values laid over it.
+
+    Args:
+        file: the recipe as written; it is not changed.
+        values: by dotted key, the value and the place to blame for it.
+
+    Raises:
+        FactoryError: a key leads through something that does not exist.
+    """
+    data, places = deepcopy(file.data), dict(file.places)
+    for key, (value, origin) in values.items():
+        _put(data, places, path_of(key), deepcopy(value), origin)
+    return RecipeFile(data, places, file.name)
+
+
+def path_of(key: str) -> tuple[str, ...]:
+    """A dotted key as the path of its parts; behind `sweep.` stands one part, itself a key."""
+    first, _, rest = key.strip().partition(".")
+    return (first, rest) if first == SWEEP and rest else tuple(key.strip().split("."))
+
+
+def _put(
+    data: dict[str, Any], places: dict[Path_, str], path: tuple[str, ...], value: Any, origin: str
+) -> None:
+    """Puts a value at a path, making the mappings on the way, and forgets the lines of what stood there."""
+    target: Any = data
+    for depth, part in enumerate(path[:-1]):
+        if depth == 1 and path[0] in NAMED and part not in target:
+            raise FactoryError(f"there is no '{part}' in {path[0]}", where=origin, mend=suggest(part, target))
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            what = f"'{'.'.join(path[: depth + 1])}' is a value, not a mapping with keys"
+            raise FactoryError(what, where=origin, mend="Set the whole value instead")
+        places.setdefault(path[: depth + 1], origin)
+    for old in [p for p in places if p[: len(path)] == path]:
+        del places[old]
+    target[path[-1]] = value
+    places[path] = origin
 
 
 def _compose(text: str, name: str, lines: bool = True) -> Node | None:

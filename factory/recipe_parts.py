@@ -56,7 +56,7 @@ def _refuse(what: str, *, mend: str, at: str = "", **context: Any) -> None:
     raise PydanticCustomError("refused", what, {**context, "mend": mend, "at": at})  # type: ignore[arg-type]
 
 
-def _none_twice(names: tuple[str, ...]) -> tuple[str, ...]:
+def _none_twice(names: tuple[Any, ...]) -> tuple[Any, ...]:
     for i, name in enumerate(names):
         if name in names[:i]:
             _refuse("'{name}' stands twice", name=name, mend="Name it once", at=str(i), inside=True)
@@ -68,6 +68,7 @@ Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1), AfterValid
 Numbers = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
 Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(strict=False, min_length=1)]
 Name = Annotated[str, Field(pattern=NAME)]
+Values = Annotated[tuple[Any, ...], Field(strict=False, min_length=1), AfterValidator(_none_twice)]
 
 
 class Base(Written):

@@ -70,7 +70,7 @@ def select(plan: Plan, only: Sequence[str] = ()) -> tuple[Step, ...]:
         return plan.steps
     wanted: set[str] = set()
     for pattern in only:
-        found = {step.name for step in plan.steps if fnmatchcase(step.name, pattern)}
+        found = {s.name for s in plan.steps if any(fnmatchcase(name, pattern) for name in (s.name, s.local))}
         if not found:
             names = ", ".join(step.name for step in plan.steps)
             raise FactoryError(f"--only {pattern} matches no step", mend=f"The steps are {names}")
@@ -111,7 +111,7 @@ def run(
     """
     chosen = select(plan, only)
     store = Store(runs_dir / "store")
-    folder = RunFolder(runs_dir, plan.recipe.name, store)
+    folder = RunFolder(runs_dir, plan.recipe.name, store, plan.points)
     folder.prepare()
     try:
         store.prepare()
@@ -242,7 +242,7 @@ class _Run:
         )
         record = {
             "stage": step.stage,
-            "name": step.name,
+            "name": step.local,  # a sweep's artifact serves other recipes too
             "key": step.key,
             "version": module.VERSION,
             "settings": step.settings.model_dump(mode="json"),
@@ -308,6 +308,7 @@ class _Run:
             started=self._started,
             finished=finished,
             seconds=self._elapsed(),
+            points=tuple(point.name for point in self.plan.points),
         )
 
     def _write_page(self, finished: str | None) -> None:

@@ -56,9 +56,9 @@ class Selection(NamedTuple):
     sample: int
 
 
-def settled(row: Mapping[str, str], generated: Generated, check: str, policy: Policy) -> bool:
-    """Whether a candidate ends the search: under `best_of` the first that checks out does."""
-    return policy == "best_of" and checks.judge(row, generated, check) == checks.OK
+def settled(row: Mapping[str, str], generated: Generated, check: str) -> bool:
+    """Whether a candidate ends the search of `best_of`: the first that checks out does."""
+    return checks.judge(row, generated, check) == checks.OK
 
 
 def choose(

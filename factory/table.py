@@ -14,7 +14,7 @@ from factory.wording import counted, has_no_width, limited, rule_of_three
 if TYPE_CHECKING:
     from rich.table import Table
 
-_STYLES = {"base": "bold", "pruned": "dim", "trained": "", "merged": "green"}
+STYLES = {"base": "bold", "pruned": "dim", "trained": "", "merged": "green"}
 _NARROW_NAME, _NARROW_TASK = 12, 5  # characters a line; with them six tasks fit 80 columns
 
 
@@ -61,11 +61,11 @@ def _table(report: Mapping[str, Any], narrow: bool) -> Table:
             "\n".join(textwrap.wrap(name, _NARROW_NAME)) if narrow else name,
             f"{model['blocks']},{gap}{count(model['parameters'])}",
             *(f"{100 * score['value']:.1f}" for score in model["scores"].values()),
-            _interval(model["average"], narrow),
-            _recovery(model, narrow),
+            interval(model["average"], narrow),
+            recovery(model, narrow),
         ]
         # Text, not str: rich would read the brackets as markup.
-        table.add_row(*(Text(cell) for cell in cells), style=_STYLES[model["kind"]])
+        table.add_row(*(Text(cell) for cell in cells), style=STYLES[model["kind"]])
     return table
 
 
@@ -84,7 +84,7 @@ def won_lost(report: Mapping[str, Any]) -> Table:
             continue
         name = "\n".join(textwrap.wrap(model["name"], _NARROW_NAME))
         counts = (f" {score['won']}/{score['lost']}" for score in model["minus_base"]["scores"].values())
-        table.add_row(Text(name), *map(Text, counts), style=_STYLES[model["kind"]])
+        table.add_row(Text(name), *map(Text, counts), style=STYLES[model["kind"]])
     return table
 
 
@@ -111,10 +111,11 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _recovery(model: Mapping[str, Any], narrow: bool) -> str:
+def recovery(model: Mapping[str, Any], narrow: bool) -> str:
+    """A model's recovery in percent, with its interval; the base's own has none."""
     if model["kind"] == "base" and model["recovery"]:
         return f" {100 * model['recovery']['value']:.1f}"
-    return _interval(model["recovery"], narrow)
+    return interval(model["recovery"], narrow)
 
 
 def count(number: int) -> str:
@@ -126,7 +127,8 @@ def count(number: int) -> str:
     return str(number)
 
 
-def _interval(score: Mapping[str, float] | None, narrow: bool) -> str:
+def interval(score: Mapping[str, float] | None, narrow: bool) -> str:
+    """An estimate in percent with its interval, which stands below it where it is to be narrow."""
     gap = "\n" if narrow else " "
     if score is None:
         return f" not{gap}defined"

@@ -88,7 +88,9 @@ def _main(port: int) -> None:
             return refused(429, "slow down", **({"Retry-After": "0"} if how == "429" else {}))
         if how == "500" or (how == "broken-at-first" and seen[how] <= 4):
             return refused(500, "CUDA error")
-        if how == "404":
+        if how == "mixed" and not text.endswith(" 7"):
+            return refused(429, "slow down")
+        if how in ("404", "mixed"):
             return refused(404, f"The model `{body['model']}` does not exist.")
         if how == "too-long" and len(text) > 20:
             return refused(400, "This model's maximum context length is 20 tokens. Shorten your prompt.")

@@ -110,7 +110,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: Any, capsys: pytest.Capt
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("factory.recipe.load_recipe", interrupted)
+    monkeypatch.setattr("factory.sweep_plan.plan_file", interrupted)
     assert call(["run", "r.yaml"]) == 130
     assert capsys.readouterr().err == "error: interrupted. Run the same command again to resume.\n"
 

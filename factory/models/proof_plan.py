@@ -18,9 +18,9 @@ from factory.models.checkpoint import Checkpoint
 NEW_TOKENS = 8  # generated with the cache behind the prompt
 SHORT = (2, 16)  # texts, tokens: the batch whose logits are compared at every position
 PAST_WINDOW = 8  # the prompt is at least this much longer than the longest window, or an eighth of it
-# FLOPs of both runs together beyond which windows are made narrow. On a CPU that is a minute with matrix
-# units and ten without, less than importance takes over a calibration set of the usual size.
-WORK = {"cuda": 5e15, "cpu": 5e13}
+# FLOPs of both runs together beyond which windows are made narrow. At the speeds in benchmarks/RESULTS.md
+# a CPU thread does 2e13 in one minute, and in four where attention is not fused (Gemma 2).
+WORK = {"cuda": 5e15, "cpu": 2e13}
 NARROW = 64
 CHUNK = 1024  # tokens of a longer prompt run at a time: scores of all its pairs at once fill the memory
 WINDOWS = ("window", "window_size", "chunk_size", "attention_chunk")  # ends of config keys that hold one

@@ -129,10 +129,7 @@ class Wanted:
         """The samples to ask for now; none where the row has all it needs."""
         if self.policy != "best_of":
             return [sample for sample in range(self.samples) if sample not in row.samples]
-        done = any(
-            selection.settled(row.fields, generated, self.check, self.policy)
-            for generated in row.samples.values()
-        )
+        done = any(selection.settled(row.fields, generated, self.check) for generated in row.samples.values())
         return [] if done or len(row.samples) == self.samples else [len(row.samples)]
 
 

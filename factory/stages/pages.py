@@ -72,7 +72,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     Args:
         report: report.json's content.
     """
-    return str(_page(TEMPLATE).render(report, without_width=without_width(report)))
+    return render(TEMPLATE, {**report, "without_width": without_width(report)})
 
 
 def examples(report: Mapping[str, Any]) -> str:
@@ -81,10 +81,11 @@ def examples(report: Mapping[str, Any]) -> str:
     Args:
         report: report.json's content.
     """
-    return str(_page(EXAMPLES).render(report, longest=LONGEST_TEXT))
+    return render(EXAMPLES, {**report, "longest": LONGEST_TEXT})
 
 
-def _page(template: str) -> Any:
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """A page from a template beside this file, with the filters below; a name it lacks is an error."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -100,7 +101,7 @@ def _page(template: str) -> Any:
         "duration": duration, "made": made_how, "verdict": verdict, "won_lost": won_lost,
     }  # fmt: skip
     environment.globals |= {"counted": counted, "limited": limited, "ranking_cells": ranking_cells}
-    return environment.get_template(template)
+    return environment.get_template(template).render(values)
 
 
 def without_width(report: Mapping[str, Any]) -> list[str]:

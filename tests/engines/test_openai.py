@@ -30,9 +30,9 @@ def requests(count: int) -> list[Request]:
 
 
 def engine(url: str, how: str, **more: Any) -> OpenAIEngine:
-    batch = more.pop("batch_size", 4)
+    batch, pause = more.pop("batch_size", 4), more.pop("pause", 0.01)
     server = Server(f"{url}/{how}/v1", **{"model": "the-base", **more})
-    return OpenAIEngine(server, sandbox.model_folder(), batch, pause=0.01)
+    return OpenAIEngine(server, sandbox.model_folder(), batch, pause)
 
 
 def generate(url: str, how: str, count: int = 6, **more: Any) -> dict[int, Generated]:
@@ -130,8 +130,9 @@ def test_a_failure_is_one_line_with_its_mend(faults: str, how: str) -> None:
 
 
 def test_a_failure_ends_the_other_chats(faults: str) -> None:
-    with pytest.raises(FactoryError):
-        generate(faults, "404", 20, batch_size=8)
+    """Those that wait to be sent again wait no longer."""
+    with pytest.raises(FactoryError, match="404"):
+        generate(faults, "mixed", 20, batch_size=8, pause=40)
     for thread in threading.enumerate():
         if thread.name.startswith("chat"):
             thread.join(timeout=10)

@@ -254,6 +254,18 @@ def test_likeliest_takes_the_likelier_text_and_writes_both_figures(
     assert sum(row["likelihood_original"] is not None for row in rows) > 3
 
 
+def test_likelihoods_are_those_of_training_without_the_reference(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    figures = []
+    for sees in ("reference", "question"):
+        run(inputs, tmp_path / sees, select="likeliest", sees=sees, samples=3, temperature=1.0)
+        figures.append([row["likelihood_original"] for row in table(tmp_path / sees)])
+    both = [pair for pair in zip(*figures, strict=True) if None not in pair]
+    assert len(both) > 3
+    assert all(one == pytest.approx(other, abs=2e-3) for one, other in both)
+
+
 def test_a_chat_is_asked_with_the_turns_before_it(inputs: dict[str, Path], tmp_path: Path) -> None:
     said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello you"}]
     rows = [{"instruction": "And?", "context": json.dumps(said), "response": "Well."}]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lighteval.tasks.requests import Doc
+from plain_passes import TOLERANCE, documents, one_by_one, plain
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -18,8 +18,6 @@ from transformers import (
 
 from factory.errors import FactoryError
 from factory.tasks.runner import Runner
-
-TOLERANCE = 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -42,38 +40,6 @@ def talker(tokenizer: Any) -> Any:
         bos_token_id=None, eos_token_id=0, pad_token_id=1,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval()
-
-
-def plain(model: Any, tokenizer: Any, context: str, choice: str, longest: int) -> float:
-    """lm-evaluation-harness' log-probability: no batch, no cache, no padding."""
-    stripped = context.rstrip()
-    context, choice = stripped, context[len(stripped) :] + choice
-    whole = tokenizer.encode(context + choice)
-    target = whole[len(tokenizer.encode(context)) :]
-    read = whole[-(longest + 1) :][:-1]
-    with torch.inference_mode():
-        logprobs = model(torch.tensor([read])).logits[0].log_softmax(-1)
-    return float(sum(logprobs[len(read) - len(target) + i, token] for i, token in enumerate(target)))
-
-
-def documents() -> list[Doc]:
-    rng = random.Random(0)
-    words = lambda count: " ".join(rng.choice(["ape", "bee", "cow", "elk"]) for _ in range(count))  # noqa: E731
-    preamble = words(12)
-    docs = [
-        Doc(
-            f"{preamble}\n\nQ: {words(n)}\nA:",
-            [f" {words(1 + n % 3)}" for _ in range(2 + n % 3)],
-            0,
-            id=str(n),
-        )
-        for n in range(1, 8)
-    ]
-    docs.append(Doc(f"{preamble}\n\nletters:", [" A", " B", " C"], 0, id="letters"))
-    docs.append(Doc(f"{preamble}\n\nspaces at the end  ", ["x", "yz"], 0, id="spaces"))
-    for option in ("Ann", "Bernadette"):  # one question in two contexts
-        docs.append(Doc(f"{preamble}\n\nThey saw that {option}", [" had left."], 0, id="two contexts"))
-    return docs
 
 
 def check(model: Any, tokenizer: Any, docs: list[Doc], batch_size: int) -> None:
@@ -116,22 +82,6 @@ def test_a_mark_that_begins_every_text_stands_once(tiny_model: Path, model: Any)
     )
     assert marked.encode("a")[0] == marked.convert_tokens_to_ids("<|system|>")
     check(model, marked, documents(), 4)
-
-
-def one_by_one(model: Any, tokenizer: Any, doc: Doc, longest: int) -> tuple[str, list[int]]:
-    """Text and tokens of greedy generation by whole passes, without a cache."""
-    tokens = tokenizer.encode(doc.query)[-(longest - (doc.generation_size or 0)) :]
-    made: list[int] = []
-    stops = list(doc.stop_sequences or ())
-    with torch.inference_mode():
-        while len(made) < (doc.generation_size or 0):
-            made.append(int(model(torch.tensor([tokens + made])).logits[0, -1].argmax()))
-            text = tokenizer.decode(made, skip_special_tokens=True)
-            if made[-1] == tokenizer.eos_token_id or any(stop in text for stop in stops):
-                break
-    for stop in stops:
-        text = text.split(stop)[0]
-    return str(text), made
 
 
 def test_generation_equals_plain_greedy_decoding(talker: Any, tokenizer: Any) -> None:
@@ -222,9 +172,12 @@ def test_tasks_asked_together_keep_their_documents_apart(model: Any, tokenizer: 
         for word in ("ape", "cow")
         for i in range(3)
     ]
-    for doc, response in zip(docs, Runner(model, tokenizer, 4).loglikelihood(docs), strict=True):
+    finished: list[int] = []
+    runner = Runner(model, tokenizer, 4, finished.append)
+    for doc, response in zip(docs, runner.loglikelihood(docs), strict=True):
         expected = [plain(model, tokenizer, doc.query, choice, 1024) for choice in doc.choices]
         assert response.logprobs == pytest.approx(expected, abs=TOLERANCE)
+    assert finished == [3, 3]
 
 
 def test_little_memory_makes_small_batches(model: Any, tokenizer: Any) -> None:
