@@ -17,8 +17,13 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from benchmark_rows import arc_row, write
 
+from factory.tasks.suites import SUITES
+
 ROOT = Path(__file__).parents[1]
-COMMITS = {"models/my-org/tiny": "1" * 40, "datasets/allenai/ai2_arc": "2" * 40}
+COMMITS = {
+    "models/my-org/tiny": "1" * 40,
+    "datasets/allenai/ai2_arc": str(SUITES["openllm_v1"]["arc"].revision),  # the commit that is asked for
+}
 
 pytestmark = pytest.mark.slow
 
@@ -102,7 +107,7 @@ def test_a_model_and_rows_of_the_hub_are_scored(hub: tuple[str, list[str]], tmp_
     record = json.loads((tmp_path / "out" / "record.json").read_text())
     assert record["inputs"] == {
         "model": f"hub:my-org/tiny@{'1' * 40}",
-        "data.arc": f"hub:allenai/ai2_arc@{'2' * 40}",
+        "data.arc": f"hub:allenai/ai2_arc@{COMMITS['datasets/allenai/ai2_arc']}",
     }
     assert record["facts"]["tasks"]["arc"]["n"] == 6
     (results,) = (tmp_path / "out" / "results" / "my-org" / "tiny").iterdir()

@@ -14,11 +14,9 @@ With lighteval 0.13, which needs help to start with today's client (lighteval_up
 
 The shots belong to the definition: `python -m factory.tasks.openllm_v1` prints the tasks with theirs.
 
-Rows come from the Hub, at `Task.revision` where a suite's row has one, else at the dataset's newest
-commit. To pin the others, once, ask the Hub for the commit (`HfApi().dataset_info(id).sha`) and write it
-into the row in suites.py, or leave this file alone and make a table with `revisions=` of your own
-(lighteval_tasks.py). A working directory with folders named like the ids (`allenai/ai2_arc/`), as any
-`datasets` folder, is read instead of the Hub.
+Rows come from the Hub at the commits that suites.py pins; for others, make a table with `revisions=` of
+your own (lighteval_tasks.py). A working directory with folders named like the ids (`allenai/ai2_arc/`), as
+any `datasets` folder, is read instead of the Hub.
 """
 
 from __future__ import annotations

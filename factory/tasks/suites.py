@@ -94,21 +94,29 @@ class Task:
     revision: str | None = None
 
 
+# The revisions are those that public evaluation code pins (inspect_evals and others); they were each
+# dataset's newest commit in September 2026. They were never compared with the Hub from here.
 _OPENLLM_V1 = (
     Task("arc", "allenai/ai2_arc", "ARC-Challenge", "test", "train", 25, "random", "acc_norm", 0.25,
-         ("question", "choices", "answerKey"), arc.document),
+         ("question", "choices", "answerKey"), arc.document,
+         revision="210d026faf9955653af8916fad021475a3f00453"),
     Task("hellaswag", "Rowan/hellaswag", "default", "validation", "train", 10, "random", "acc_norm", 0.25,
-         ("activity_label", "ctx_a", "ctx_b", "endings", "label"), hellaswag.document),
+         ("activity_label", "ctx_a", "ctx_b", "endings", "label"), hellaswag.document,
+         revision="218ec52e09a7e7462a5400043bb9a69a41d06b76"),
     Task("mmlu", "cais/mmlu", None, "test", "dev", 5, "first", "acc", 0.25,
          ("question", "subject", "choices", "answer"), mmlu.document,
-         by_subject=True, skip_configs=("all", "auxiliary_train"), subjects=mmlu.SUBJECTS),
+         by_subject=True, skip_configs=("all", "auxiliary_train"), subjects=mmlu.SUBJECTS,
+         revision="c30699e8356da336a370243923dbaf21066bb9fe"),
     # Chance: the mean share of true answers among the listed ones, over the 817 questions.
     Task("truthfulqa", "truthfulqa/truthful_qa", "multiple_choice", "validation", "validation", 0, "random",
-         "mc2", 0.45, ("question", "mc2_targets"), truthfulqa.document, preamble=truthfulqa.PREAMBLE),
+         "mc2", 0.45, ("question", "mc2_targets"), truthfulqa.document, preamble=truthfulqa.PREAMBLE,
+         revision="741b8276f2d1982aa3d5b832d3ee81ed3b896490"),
     Task("winogrande", "allenai/winogrande", "winogrande_xl", "validation", "train", 5, "random", "acc", 0.5,
-         ("sentence", "option1", "option2", "answer"), winogrande.document),
+         ("sentence", "option1", "option2", "answer"), winogrande.document,
+         revision="01e74176c63542e6b0bcb004dcdea22d94fb67b5"),
     Task("gsm8k", "openai/gsm8k", "main", "test", "train", 5, "random", "exact_match", 0.0,
-         ("question", "answer"), gsm8k.document),
+         ("question", "answer"), gsm8k.document,
+         revision="740312add88f781978c0658806c59bc2815b9866"),
 )  # fmt: skip
 
 _SANDBOX = {  # task: (dataset, shots)

@@ -197,7 +197,7 @@ def test_every_round_computes_half_of_the_blocks(folder: Any) -> None:
     for block in blocks:
         block.self_attn.register_forward_hook(counted)
     METRICS["perplexity"].load()(model, blocks, texts_of(least=2), lambda *a, **k: None)
-    # One batch: before candidate c its predecessor's block, behind it L - c - 1; and one look at the first block.
+    # One batch: before candidate c its predecessor's block, behind it L - c - 1; and one look at the first.
     assert calls == L + 1 + L * (L - 1) // 2
 
 
