@@ -41,7 +41,7 @@ def rule_of_three(n: int) -> str:
 
     At 95 % confidence (Hanley & Lippman-Hand 1983, "If nothing goes wrong, is everything all right?").
     """
-    return f"3/{n:,} = {300 / n:.1f} %" if n > 3 else f"all, for n = {n}"
+    return f"3/{n:,} = {300 / n:.1f} %" if n > 3 else "100 %"
 
 
 def duration(seconds: float) -> str:

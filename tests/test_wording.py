@@ -40,7 +40,7 @@ def test_an_interval_has_no_width_when_all_that_was_drawn_agrees() -> None:
 
 @pytest.mark.parametrize(
     ("n", "said"),
-    [(60, "3/60 = 5.0 %"), (1172, "3/1,172 = 0.3 %"), (4, "3/4 = 75.0 %"), (2, "all, for n = 2")],
+    [(60, "3/60 = 5.0 %"), (1172, "3/1,172 = 0.3 %"), (4, "3/4 = 75.0 %"), (2, "100 %")],
 )
 def test_the_rule_of_three(n: int, said: str) -> None:
     assert rule_of_three(n) == said

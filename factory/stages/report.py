@@ -18,7 +18,7 @@ from pydantic import Field
 
 from factory.errors import FactoryError
 from factory.metrics import METRICS
-from factory.metrics.choice import Chosen, ranking, sentence
+from factory.metrics.choice import Chosen, ranking, sentence, texts_read
 from factory.stages import Frozen, Progress, pages, pictures
 from factory.tasks import lighteval_results
 from factory.tasks.results import deviations
@@ -267,6 +267,7 @@ def _importance(folder: Path, records: Mapping[str, dict[str, Any]]) -> dict[str
         "blocks": table["blocks"],
         "rows": table["rows"],
         "tokens": table["tokens"],
+        "over": texts_read(table),
         "exclude": list(exclude),
         "why": sentence(table, found, exclude) if found else None,
         "ranking": ranking(table, len(removed), exclude, removed),

@@ -6,9 +6,10 @@
 `--data` holds the six datasets of openllm_v1, laid out as `factory evaluate --data` takes them. The model has
 random weights, the tokenizer is trained on the rows. Every side and part is a process of its own, one after
 another, on the same rendered prompts: its seconds are those of the call alone, its memory the peak of the
-process (of the GPU's allocator with `--device cuda`). The whole suite is summed from seconds a document times
-the documents the leaderboard scores. Log-probabilities and predictions of the sides are compared pairwise.
-Prints a section for RESULTS.md.
+process (of the GPU's allocator with `--device cuda`). With `--rounds` the sides take turns and the fastest
+time of each counts, since what else runs on a machine only adds to it. The whole suite is summed from
+seconds a document times the documents the leaderboard scores. Log-probabilities and predictions of the sides
+are compared pairwise. Prints a section for RESULTS.md.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,14 @@ def child(asked: argparse.Namespace) -> None:
     (work / f"{asked.side} {asked.part}.json").write_text(json.dumps(result))
 
 
+def quicker(before: dict[str, Any] | None, made: dict[str, Any]) -> dict[str, Any]:
+    """Two rounds as one: the fastest time of every task, the highest peak."""
+    if before is None:
+        return made
+    seconds = {task: min(taken, before["seconds"][task]) for task, taken in made["seconds"].items()}
+    return {**made, "seconds": seconds, "peak": max(made["peak"], before["peak"])}
+
+
 def predicted(rows: list[dict[str, Any]], answers: list[Any]) -> list[Any]:
     """What each document's answer comes to: the chosen choice's place, or the text."""
     if rows[0]["most"]:
@@ -317,6 +326,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="float32; on a GPU bfloat16")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--documents", type=int, default=8, help="of ARC; the other tasks in proportion")
+    parser.add_argument("--rounds", type=int, default=1, help="in turns; the fastest of each side counts")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--work", type=Path, help="keeps tokenizer, prompts and answers")
@@ -333,19 +343,19 @@ def main() -> None:
             prepare(asked.data, asked.work, asked.size, asked.documents)
         found = {}
         root = str(Path(__file__).parents[2])
-        for part in asked.parts:
-            for side in asked.sides:
-                given = ["--side", side, "--part", part, "--work", str(asked.work), "--size", asked.size]
-                given += ["--device", asked.device, "--dtype", asked.dtype]
-                given += ["--batch-size", str(asked.batch_size)]
-                environment = {
-                    **os.environ,
-                    "PYTHONPATH": root,
-                    "HF_HUB_OFFLINE": "1",
-                    "HF_HOME": str(asked.work),
-                }
-                subprocess.run([sys.executable, __file__, *given], check=True, env=environment)
-                found[side, part] = json.loads((asked.work / f"{side} {part}.json").read_text())
+        for part, _, side in product(asked.parts, range(asked.rounds), asked.sides):
+            given = ["--side", side, "--part", part, "--work", str(asked.work), "--size", asked.size]
+            given += ["--device", asked.device, "--dtype", asked.dtype]
+            given += ["--batch-size", str(asked.batch_size)]
+            environment = {
+                **os.environ,
+                "PYTHONPATH": root,
+                "HF_HUB_OFFLINE": "1",
+                "HF_HOME": str(asked.work),
+            }
+            subprocess.run([sys.executable, __file__, *given], check=True, env=environment)
+            made = json.loads((asked.work / f"{side} {part}.json").read_text())
+            found[side, part] = quicker(found.get((side, part)), made)
         lines = section(asked, found)
     print(f"## Evaluation ({datetime.date.today()})\n")
     print(f"`python {' '.join(sys.argv)}` on {machine()}.\n")
