@@ -7,15 +7,9 @@
 random weights, the tokenizer is trained on the rows. Every side and part is a process of its own, one after
 another, on the same rendered prompts: its seconds are those of the call alone, its memory the peak of the
 process (of the GPU's allocator with `--device cuda`). With `--rounds` the sides take turns and the fastest
-<<<<<<< HEAD
-time of each counts, since what else runs on a machine only adds to it. The whole suite is summed from
-seconds a document times the documents the leaderboard scores. Log-probabilities and predictions of the sides
-are compared pairwise. Prints a section for RESULTS.md.
-=======
 time of each counts, since what else runs on a machine only adds to it. The whole suite is summed from seconds
 a document times the documents the leaderboard scores. Log-probabilities and predictions of the sides are
 compared pairwise. Prints a section for RESULTS.md.
->>>>>>> c20bc5984c9f538b59f0cbf0b9e381957d802af8
 """
 
 from __future__ import annotations
