@@ -109,6 +109,7 @@ def evaluated(folder: Path, model: str) -> Path:
 
     scores = {
         "suite": "sandbox_v1",
+        "why_not": [],
         "tasks": {task: estimate(values[task], n, metric="acc", shots=3) for task, n in TASKS.items()},
         "average": estimate(
             float(np.mean(list(values.values()))), sum(TASKS.values()), metric="mean", shots=None

@@ -359,6 +359,41 @@ def test_some_subjects_of_mmlu_are_scored_only_with_a_limit(
     assert result(capsys)["comparable"] is False
 
 
+def test_a_folder_that_is_no_subject_is_left_out_and_told(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mmlu = tmp_path / "cais__mmlu"
+    for subject in ("virology", "zz_mine"):
+        for split in ("test", "dev"):
+            write([mmlu_row(i, subject) for i in range(2)], mmlu / subject / f"{split}.parquet")
+    command = arguments(tiny_model, tmp_path, "--tasks", "mmlu", "--shots", "mmlu=1", "--limit", "9")
+    assert call([*command, "--json"]) == 0
+    found = result(capsys)
+    assert found["tasks"]["mmlu"]["n"] == 2
+    assert "mmlu: no subjects of the suite, and left out: zz_mine" in found["notes"]
+    assert any(line.startswith("mmlu lacks 56 of its 57 subjects") for line in found["why_not"])
+    shutil.rmtree(mmlu / "virology")
+    assert "mmlu has none of its subjects: zz_mine" in refused(command, capsys)
+
+
+def test_a_part_of_the_rows_is_told_without_a_limit(
+    tiny_model: Path, arc_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(arc(tiny_model, arc_data, "--out", str(tmp_path / "out"))) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    (path,) = (tmp_path / "out").glob("results/**/results_*.json")
+    told = [
+        json.loads((tmp_path / "out" / "scores.json").read_text()),
+        json.loads(path.read_text())["factory"],
+    ]
+    for line in (
+        "arc: the rows are 160 of 1,172: not comparable",
+        "arc: the rows for its shots are 30 of 1,119: not comparable",
+    ):
+        assert line in shown
+        assert all(line in one["why_not"] and not one["comparable"] for one in told)
+
+
 def test_a_model_without_a_tokenizer_is_refused(
     tiny_model: Path, arc_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

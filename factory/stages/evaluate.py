@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from factory.tasks.lighteval_compat import Question
     from factory.tasks.runner import Runner
 
-VERSION = 2
+VERSION = 3
 LIBRARIES = ("lighteval", "torch", "transformers", "tokenizers", "numpy")
 
 
@@ -90,10 +90,13 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     tasks = [SUITES[settings.suite][name] for name in settings.tasks]
     done = {task.task: out / "samples" / f"{task.task}.parquet" for task in tasks}
     # All rows are rendered before a heavy library is loaded: a mistake in the last dataset shows at once.
-    read = {
-        task.task: rows.read(task, inputs[f"data.{task.task}"], settings.shots[task.task], settings.limit)
-        for task in tasks
-    }
+    read, left_out = {}, []
+    for task in tasks:
+        folder = inputs[f"data.{task.task}"]
+        whole = rows.read(task, folder, settings.shots[task.task], settings.limit)
+        read[task.task], foreign = _of_the_suite(task, whole, folder)
+        if foreign:
+            left_out.append(f"{task.task}: no subjects of the suite, and left out: {', '.join(foreign)}")
 
     from factory.tasks import lighteval_results
     from factory.tasks.runner import Runner
@@ -124,6 +127,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         settings.suite,
         settings.shots,
         settings.limit,
+        read,
         samples,
         replicates=settings.bootstrap,
         seed=settings.seed,
@@ -135,8 +139,26 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "parameters": model.num_parameters(),
         "blocks": model.config.get_text_config(decoder=True).num_hidden_layers,
         "positions": runner.max_length,
-        "notes": list(runner.notes),
+        "notes": [*left_out, *runner.notes],
     }
+
+
+def _of_the_suite(task: Task, read: list[rows.Rows], folder: Path) -> tuple[list[rows.Rows], list[str]]:
+    """The groups that the suite scores, and the names of those it knows nothing of.
+
+    Raises:
+        FactoryError: it knows none of them.
+    """
+    if not task.subjects:
+        return read, []
+    known = [one for one in read if one.group in task.subjects]
+    foreign = [one.group for one in read if one.group not in task.subjects]
+    if not known:
+        what = f"{task.task} has none of its subjects: {', '.join(foreign)} are not among them"
+        raise FactoryError(
+            what, where=str(folder), mend=f"Name folders as the suite does ({task.subjects[0]})"
+        )
+    return known, foreign
 
 
 def _questions(task: Task, read: Sequence[rows.Rows], settings: Settings) -> list[Question]:
