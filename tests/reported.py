@@ -123,7 +123,9 @@ def evaluated(folder: Path, model: str) -> Path:
         texts = {name: [name] * TASKS[task] for name in ("prediction", "gold", "prompt")}
         pq.write_table(pa.table({**rows[task], **texts}), folder / "samples" / f"{task}.parquet")
     (folder / "scores.json").write_text(json.dumps(scores))
-    (folder / "lighteval.json").write_text('{"config_general": {"model_config": {}}}')
+    (folder / "lighteval.json").write_text(
+        '{"config_general": {"model_config": {}}, "config_tasks": {}, "factory": {"suite": "sandbox_v1"}}'
+    )
     return folder
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from factory.tasks.runner import Runner
 
 VERSION = 3
+KEYLESS = {"batch_size"}  # after running out of memory, a smaller one goes on where the other was
 LIBRARIES = ("lighteval", "torch", "transformers", "tokenizers", "numpy")
 
 
@@ -43,7 +44,9 @@ class Settings(Frozen):
         versions: of each task's definition.
         chat_template: prompts are plain text, as v1's are; said so that it is part of the key.
         seed: of the bootstrap; the solved examples are drawn as v1 draws them, whatever the seed.
-        batch_size: questions at once.
+        batch_size: questions at once. The same one gives the same numbers to the bit; another one sums in
+            another order, so that log-probabilities may differ in their last digits and the answer of a
+            document whose choices are that close may too.
         bootstrap: replicates behind each interval.
     """
 

@@ -104,7 +104,9 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         started = datetime.fromisoformat(records[role]["started"])
         text = (inputs[role] / "lighteval.json").read_text(encoding="utf-8")
         called = f"{settings.recipe}/{row.name}"
-        lighteval_results.named(text, called, started, records[role]["seconds"], out / "lighteval")
+        lighteval_results.named(
+            text, called, records[role], started, records[role]["seconds"], out / "lighteval"
+        )
     progress(3, 3, "steps")
     return {
         "summary": report["summary"],
