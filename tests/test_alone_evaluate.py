@@ -95,6 +95,12 @@ def test_an_output_folder_holds_a_whole_artifact(limited: tuple[Path, str]) -> N
     assert sorted(path.name for path in out.iterdir()) == [
         ".lock", "log.txt", "record.json", "results", "samples", "scores.json",
     ]  # fmt: skip
+    told = pq.read_schema(out / "samples" / "winogrande.parquet").metadata
+    assert (told[b"factory.suite"], told[b"factory.limit"], told[b"factory.shots"]) == (
+        b'"openllm_v1"', b"4", b"2",
+    )  # fmt: skip
+    for row in pq.read_table(out / "samples" / "truthfulqa.parquet").to_pylist():
+        assert row["correct"] == (row["score"] > 0.5)
     rows = pq.read_table(out / "samples" / "winogrande.parquet").to_pylist()
     assert [len(row["logprobs"]) for row in rows] == [2] * 4
     assert len({row["prompt"] for row in rows}) == 4
@@ -349,6 +355,10 @@ def test_a_folder_of_something_else_is_left_alone(
         (("--shots", "arc"), "--shots: 'arc' is no task with its number of shots"),
         (("--shots", "arc=-1"), "--shots: 'arc=-1' is no task with its number of shots"),
         (("--shots", "truthfulqa=1"), "--shots: task 'truthfulqa' takes no shots"),
+        (
+            ("--tasks", "arc", "--shots", "hellaswag=2"),
+            "--shots: task 'hellaswag' has shots, but is not among",
+        ),
         (("--shots", "boolq=1"), "--shots: suite 'openllm_v1' has no task 'boolq'"),
         (("--tasks", "arc", "--shots", "arc=7"), "config 'ARC-Challenge' has only 6 rows for 7 shots"),
         (("--shots", FEW), "task 'mmlu': 55 of its 57 configs are missing: abstract_algebra, astronomy,"),
@@ -426,6 +436,7 @@ def test_a_part_of_the_rows_is_told_without_a_limit(
 ) -> None:
     assert call(arc(tiny_model, arc_data, "--out", str(tmp_path / "out"))) == 0
     shown = " ".join(capsys.readouterr().out.split())
+    assert "mmlu" not in shown and "average" not in shown, "one task, which is not mmlu"
     (path,) = (tmp_path / "out").glob("results/**/results_*.json")
     told = [
         json.loads((tmp_path / "out" / "scores.json").read_text()),

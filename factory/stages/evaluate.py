@@ -122,7 +122,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     runner = Runner(model, tokenizer, settings.batch_size, advance)
     for current, one in waiting.items():  # `advance` tells `current`
         one.score(runner)
-        write_parquet(one.in_order(), done[current])
+        write_parquet(one.in_order(), done[current], _told(settings, current))
     for path in done.values():  # of all tasks: a kill may have come between the two
         path.with_suffix(".jsonl").unlink(missing_ok=True)
     samples = {task.task: read_parquet(done[task.task]) for task in tasks}
@@ -144,6 +144,18 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "positions": runner.max_length,
         "notes": [*left_out, *runner.notes],
     }
+
+
+def _told(settings: Settings, task: str) -> dict[str, str]:
+    """What a file of samples says of itself, for whoever has only the file."""
+    told = {
+        "suite": settings.suite,
+        "task": task,
+        "version": settings.versions[task],
+        "shots": settings.shots[task],
+        "limit": settings.limit,
+    }
+    return {f"factory.{name}": json.dumps(value) for name, value in told.items()}
 
 
 def _of_the_suite(task: Task, read: list[rows.Rows], folder: Path) -> tuple[list[rows.Rows], list[str]]:
@@ -244,7 +256,7 @@ def _sample(task: Task, question: Question, responses: Sequence[ModelResponse]) 
         group=question.group,
         prediction=compat.prediction(task.metric, question, response),
         gold=compat.answer(question.document, question.document.gold[0]),
-        correct=None if task.metric == "mc2" else score == 1.0,
+        correct=score > 0.5 if task.metric == "mc2" else score == 1.0,
         logprobs=None if generated else tuple(response.logprobs),
         text=response.text[0] if generated else None,
         prompt=prompt_hash(question.contexts),

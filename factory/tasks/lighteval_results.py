@@ -2,10 +2,11 @@
 
 Written by the evaluate stage as `lighteval.json`, the same for the same key: without the model's name, the
 time and where the rows came from. `named` puts them in, at `results/<model>/results_<time>.json`, where
-lighteval's tools and the Hub look for it. Names are those of the suite as a lighteval task module (lighteval_tasks.py), which its
-own Pipeline would write: `openllm_v1_arc|25`, `openllm_v1_mmlu:anatomy|5`, `openllm_v1_mmlu:_average|5`,
-and `all` with each metric's mean over the tasks that have it. What lighteval has no place for stands
-under `factory`: the suite's own average, the intervals, and whether the figures compare with the suite's.
+lighteval's tools and the Hub look for it. Names are those of the suite as a lighteval task module
+(lighteval_tasks.py), which its own Pipeline would write: `openllm_v1_arc|25`, `openllm_v1_mmlu:anatomy|5`,
+`openllm_v1_mmlu:_average|5`, and `all` with each metric's mean over the tasks that have it. What lighteval
+has no place for stands under `factory`: the suite's own average, the intervals, and whether the figures
+compare with the suite's.
 """
 
 from __future__ import annotations
