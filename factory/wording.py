@@ -27,8 +27,11 @@ def counted(number: int, noun: str) -> str:
 
 def limited(limit: int) -> str:
     """What a limit leaves of a suite, as a sentence without a full stop."""
-    first = counted(limit, "document")
-    return f"Only the first {first} of each task or subject are scored: not comparable with the whole suite"
+    first = "document" if limit == 1 else f"{limit:,} documents"
+    verb = "is" if limit == 1 else "are"
+    return (
+        f"Only the first {first} of each task or subject {verb} scored: not comparable with the whole suite"
+    )
 
 
 def has_no_width(estimate: Mapping[str, float]) -> bool:

@@ -28,7 +28,7 @@ def test_one_thing_is_no_plural(number: int, said: str) -> None:
 
 
 def test_a_limit_is_said_in_the_singular_too() -> None:
-    assert limited(1).startswith("Only the first 1 document of")
+    assert limited(1).startswith("Only the first document of each task or subject is scored")
     assert limited(2000).startswith("Only the first 2,000 documents of")
 
 
