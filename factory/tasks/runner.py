@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterator, Sequence
+from typing import Any
 
 import torch
-from lighteval.models.abstract_model import LightevalModel
+from lighteval.models.abstract_model import LightevalModel, ModelConfig
 from lighteval.models.model_output import ModelResponse
 from lighteval.tasks.requests import Doc
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,6 +34,13 @@ _MOST_TOKENS = 1 << 14  # in one pass; larger ones are no faster
 
 Batch = list[tuple[int, ModelResponse]]
 """Positions of documents in the list that was asked, each with its response."""
+
+
+class _NoCache:
+    """Stands where lighteval's models have their sample cache until lighteval_upstream.py takes it away."""
+
+    def _init_registry(self, registry: Any) -> None:
+        """Nothing is kept, so no task needs to be known."""
 
 
 class Runner(LightevalModel):
@@ -61,6 +69,9 @@ class Runner(LightevalModel):
     ) -> None:
         self.model, self._tokenizer, self.batch_size, self.advance = model, tokenizer, batch_size, advance
         self.cut = 0
+        # What lighteval's `Pipeline` asks of a model while it is built; the answers are not cached.
+        self.config = ModelConfig(model_name=model.config.name_or_path or model.config.model_type)
+        self._cache = _NoCache()
         self._reader = Reader(model, tokenizer.pad_token_id or 0)
         self._bounds = _bounds(model, batch_size, memory)
         self.notes: tuple[str, ...] = ()
