@@ -6,6 +6,7 @@ Between lighteval's `Doc`s and judging.py, generation.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from lighteval.tasks.prompt_manager import PromptManager
@@ -100,7 +101,7 @@ def _appended(tokenizer: PreTrainedTokenizerBase) -> int:
     A choice would be judged by them alone: context and choice differ in length by the choice, and what
     the model would read before it would hold the end of a text.
     """
-    plain_ends = set()
+    plain_ends: set[Any] = set()
     for probe in _PROBES:
         full = tokenizer(probe)["input_ids"]
         plain = tokenizer(probe, add_special_tokens=False)["input_ids"]
