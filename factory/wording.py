@@ -35,8 +35,13 @@ def limited(limit: int) -> str:
 
 
 def has_no_width(estimate: Mapping[str, float]) -> bool:
-    """Whether all that was drawn agreed, so that the bootstrap could find no spread at all."""
-    return estimate["low"] == estimate["high"]
+    """Whether every document agreed, so that the bootstrap could find no spread at all.
+
+    An interval may have no width though documents differ: where all of one MMLU subject are right and all
+    of another are wrong. Their mean is then no whole number.
+    """
+    whole = float(estimate.get("value", estimate["low"])).is_integer()
+    return whole and estimate["low"] == estimate["high"]
 
 
 def rule_of_three(n: int) -> str:

@@ -493,7 +493,7 @@ def test_numbers_that_are_none_name_task_and_row(
     weights["model.norm.weight"][0] = float("nan")
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     error = refused(arc(model, arc_data, "--limit", "1", "--out", str(tmp_path / "out")), capsys)
-    assert re.search(r"arc: the model's output for row \d+ is not a number", error)
+    assert re.search(r"arc: the model's output for row \d+ is not finite", error)
     assert not (tmp_path / "out" / "record.json").exists()
 
 

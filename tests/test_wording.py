@@ -36,6 +36,9 @@ def test_an_interval_has_no_width_when_all_that_was_drawn_agrees() -> None:
     assert has_no_width({"low": 1.0, "high": 1.0})
     assert not has_no_width({"low": -0.0004, "high": 0.0004})
     assert not has_no_width({"low": 0.999, "high": 1.0})
+    assert has_no_width({"value": 1.0, "low": 1.0, "high": 1.0})
+    # One MMLU subject all right, another all wrong: documents do not agree.
+    assert not has_no_width({"value": 0.5, "low": 0.5, "high": 0.5})
 
 
 @pytest.mark.parametrize(

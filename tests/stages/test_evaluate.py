@@ -256,26 +256,57 @@ def test_truthfulqa_takes_no_shots(tmp_path: Path) -> None:
     assert "takes no shots" in message
 
 
+def truth(choices: list[Any], labels: list[int]) -> dict[str, Any]:
+    return {**truthfulqa_row(0), "mc2_targets": {"choices": choices, "labels": labels}}
+
+
 @pytest.mark.parametrize(
-    ("task", "row"),
+    ("task", "row", "why"),
     [
-        ("winogrande", {**winogrande_row(0), "answer": ""}),
-        ("winogrande", {**winogrande_row(0), "answer": "0"}),
-        ("winogrande", {**winogrande_row(0), "sentence": "No blank."}),
-        ("hellaswag", {**hellaswag_row(0), "label": "-1"}),
-        ("arc", {**arc_row(0), "answerKey": "E"}),
-        ("arc", {**arc_row(0), "question": None}),
-        ("gsm8k", {**gsm8k_row(0), "answer": "It is 4."}),
-        ("mmlu", {**mmlu_row(0, "anatomy"), "choices": ["a", "b"]}),
+        ("winogrande", {**winogrande_row(0), "answer": ""}, "its answer is ''"),
+        ("winogrande", {**winogrande_row(0), "answer": "0"}, "its answer is '0'"),
+        ("winogrande", {**winogrande_row(0), "answer": "3"}, "its answer is '3'"),
+        ("winogrande", {**winogrande_row(0), "sentence": "No blank."}, "the sentence has no blank"),
+        ("hellaswag", {**hellaswag_row(0), "label": "-1"}, "its answer is '-1'"),
+        ("hellaswag", {**hellaswag_row(0), "label": ""}, "its answer is ''"),
+        ("hellaswag", {**hellaswag_row(0), "endings": ["a", None, "b", "c"]}, "its column 'endings' has an "),
+        ("arc", {**arc_row(0), "answerKey": "E"}, "its answer is 'E'"),
+        ("arc", {**arc_row(0), "question": None}, "its column 'question' is empty"),
+        (
+            "arc",
+            {**arc_row(0), "choices": {"text": ["a", None], "label": ["A", "B"]}},
+            "entry that is empty",
+        ),
+        (
+            "arc",
+            {**arc_row(0), "choices": {"text": ["a"], "label": ["A", "B"]}},
+            "choices are 1,",
+        ),
+        ("gsm8k", {**gsm8k_row(0), "answer": "It is 4."}, "its answer does not end in"),
+        ("mmlu", {**mmlu_row(0, "anatomy"), "choices": ["a", "b"]}, "it has 2 choices, not 4"),
+        (
+            "mmlu",
+            {**mmlu_row(0, "anatomy"), "choices": ["a", "b", "c", None]},
+            "'choices' has an entry",
+        ),
+        ("mmlu", {**mmlu_row(0, "anatomy"), "answer": 4}, "its answer is '4'"),
+        ("truthfulqa", truth(["yes", "no"], [0, 1]), "its first choice is not marked as right"),
+        ("truthfulqa", truth(["yes", None], [1, 0]), "its column 'mc2_targets' has an entry that is empty"),
+        ("truthfulqa", truth(["yes"], [1, 0]), "its choices are 1, its labels 2"),
+        ("truthfulqa", truth(["yes", "no"], [1, 7]), "a label is neither 0 nor 1"),
     ],
 )
-def test_a_row_without_a_usable_answer_is_named(tmp_path: Path, task: str, row: dict[str, Any]) -> None:
-    assert f"row 1 is no row of {task}" in broken(tmp_path, task, [FIRST[task], row], [FIRST[task]] * 3)
+def test_a_row_without_a_usable_answer_is_named(
+    tmp_path: Path, task: str, row: dict[str, Any], why: str
+) -> None:
+    message = broken(tmp_path, task, [FIRST[task], row], [] if task == "truthfulqa" else [FIRST[task]] * 5)
+    assert f"row 1 is no row of {task}" in message
+    assert why in message
 
 
 FIRST: dict[str, dict[str, Any]] = {
     "arc": arc_row(0), "gsm8k": gsm8k_row(0), "hellaswag": hellaswag_row(0), "mmlu": mmlu_row(0, "anatomy"),
-    "winogrande": winogrande_row(0),
+    "winogrande": winogrande_row(0), "truthfulqa": truthfulqa_row(0),
 }  # fmt: skip
 
 
