@@ -42,7 +42,8 @@ class TaskSamples:
         has = "correct" in pq.read_schema(path).names
         table = pq.read_table(path, columns=[*names, *(["correct"] if has else [])]).to_pydict()
         correct = table.get("correct", ())
-        return cls(*(table[name] for name in names), correct=() if None in correct else correct)
+        index, group, score, prompt = (table[name] for name in names)
+        return cls(index, group, score, prompt, () if None in correct else correct)
 
 
 @dataclass(frozen=True)
