@@ -119,7 +119,7 @@ def test_block_influence(folder: Any, family: str) -> None:
 def unchanged(m: Any, args: Any, kwargs: Any, out: Any) -> Any:
     """A forward hook: what a block has computed is thrown away."""
     hidden = args[0] if args else kwargs["hidden_states"]
-    return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
+    return (hidden, *out[1:]) if isinstance(out, tuple | list) else hidden  # a list: openai-gpt
 
 
 def naive_perplexity(folder: Path, gone: tuple[int, ...]) -> float:
