@@ -13,15 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from factory import machine, metrics
+from factory import machine
 from factory.child import is_disk_full
-from factory.dataset_files import Wanted
 from factory.errors import FactoryError
 from factory.models import blocks
-from factory.models.checkpoint import read_config, stored_tensors
-from factory.sources import at_hand, resolve_dataset
 from factory.stages import Progress
-from factory.store import RECORD, disk_full, sync_tree, write_atomically
+from factory.store import RECORD, disk_full, sync_tree
 
 
 def prune(model: Path, drop: str, out: Path, proof: bool, progress: Progress) -> dict[str, Any]:
@@ -73,85 +70,8 @@ def prune(model: Path, drop: str, out: Path, proof: bool, progress: Progress) ->
     return facts
 
 
-def importance(
-    model: Path,
-    data: str | None,
-    rows: int,
-    metric: metrics.Name,
-    drop: int | None,
-    exclude: tuple[int, int],
-    out: Path | None,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Scores the blocks of a model, without a recipe.
-
-    Args:
-        model: a stock model folder, or `sandbox/base`.
-        data: a dataset folder or `sandbox/<name>`; None stands for sandbox/corpus, for sandbox/base only.
-        rows: texts read at most.
-        metric: one of `factory.metrics.METRICS`.
-        drop: how many blocks would go; by default 3 of 16, the paper's 6 of 32, or all that may.
-        exclude: blocks at the beginning and at the end that stay.
-        out: a file that is to hold importance.json.
-        progress: told the texts done.
-
-    Returns:
-        importance.json's content, the blocks that would go, a sentence that says so, the ten best, and
-        tokens a second.
-
-    Raises:
-        FactoryError: no such model, dataset or place for `out`, or what the stage refuses.
-    """
-    from factory.data import TextSpec
-    from factory.metrics import choice
-    from factory.models.architectures import architecture_of, block_count
-    from factory.stages import importance as stage
-
-    base = model_folder(model)
-    if data is None and base != _sandbox_base():
-        mend = "Name a dataset folder with --data, or sandbox/corpus"
-        raise FactoryError("importance is measured over texts, and none are named", mend=mend)
-    if out is not None and (out.exists() or not out.absolute().parent.is_dir()):
-        what = "there is something already" if out.exists() else "there is no folder to write this file in"
-        raise FactoryError(what, where=str(out), mend="Name a new file in a folder that exists")
-    config = read_config(base)
-    row = architecture_of(config, base, [tensor.name for tensor in stored_tensors(base)])
-    blocks = block_count(config, row, base)
-    room = min(blocks - sum(exclude), blocks - 1)
-    drop = max(1, min(blocks * 3 // 16, room)) if drop is None else drop
-    if not 1 <= drop <= room:
-        kept = f", of which {exclude[0]} at the beginning and {exclude[1]} at the end stay," * any(exclude)
-        fewer = "Exclude fewer" if any(exclude) else None
-        raise FactoryError(
-            f"{drop} of {blocks} blocks{kept} cannot be removed",
-            where=str(model),
-            mend=f"Say --drop 1 to {room}" if room > 0 else fewer,
-        )
-    spec = TextSpec(name="calibration", rows=rows)
-    rounds = drop if metrics.METRICS[metric].shape == "order" else None
-    chosen = stage.Settings(data=spec, max_tokens=1024, metric=metric, rounds=rounds, exclude=exclude)
-    source = resolve_dataset(
-        data or "sandbox/corpus", None, "--data", Path.cwd(), Wanted(None, (spec.split,))
-    )
-    with at_hand(source) as folder:
-        if folder is None:
-            mend = "Download it first: `hf download ID --repo-type dataset --local-dir FOLDER`"
-            raise FactoryError(f"'{data}' is no folder", where="--data", mend=mend)
-        table, seconds = stage.score(chosen, {"base": base, "calibration": folder}, progress)
-    if out is not None:
-        write_atomically(out, json.dumps(table, indent=1) + "\n")
-    best = choice.choose(table, drop, exclude)
-    return {
-        **table,
-        "drop": list(best.blocks),
-        "score": best.score,
-        "sentence": choice.sentence(table, best, exclude),
-        "ranking": choice.ranking(table, drop, exclude, best.blocks),
-        "tokens_per_second": round(table["tokens"] / seconds, 1),
-    }
-
-
-def _sandbox_base() -> Path:
+def sandbox_base() -> Path:
+    """The folder of the sandbox's model."""
     from factory import sandbox
 
     return sandbox.model_folder()
@@ -167,7 +87,7 @@ def model_folder(model: Path) -> Path:
         FactoryError: there is no such folder, or it is a file.
     """
     if model == Path("sandbox/base") and not model.is_dir():
-        return _sandbox_base()
+        return sandbox_base()
     if not model.is_dir():
         what = "this is a file, not a model folder" if model.exists() else "there is no such folder"
         mend = "Name a folder with config.json and safetensors; `hf download ID --local-dir FOLDER` makes one"
@@ -213,10 +133,12 @@ def new_folder(out: Path) -> Iterator[Path]:
             raise disk_full(out) from error
         raise
     except FactoryError as error:
-        if error.where is None or beside not in (where := Path(error.where), *where.parents):
+        if str(beside) not in f"{error.where} {error.what}":
             raise
         # A person knows `out`; the hidden folder is gone when this is read.
-        raise type(error)(error.what, where=str(out), mend=error.mend) from error
+        what = error.what.replace(str(beside / "model"), str(out)).replace(str(beside), str(out.parent))
+        where = str(out) if error.where and str(beside) in error.where else error.where
+        raise type(error)(what, where=where, mend=error.mend) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         os.close(descriptor)

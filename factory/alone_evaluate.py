@@ -60,7 +60,8 @@ def evaluate(asked: Asked, out: Path | None, progress: Progress) -> dict[str, An
     Args:
         asked: the model and what to score it on.
         out: folder that is to hold the artifact: record.json, scores.json, samples and lighteval's results;
-            new or empty, or one that this function was interrupted in. None keeps nothing.
+            new or empty, or one that this function was interrupted in, or whose files were lost or changed:
+            what is missing is made again. None keeps nothing.
         progress: told the documents done.
 
     Returns:
@@ -150,9 +151,35 @@ def _folder(out: Path, plan: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any]
             write_atomically(out / BEGUN, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
         else:
             _same(out / known, plan)
-        yield (json.loads((out / RECORD).read_text(encoding="utf-8")) if known == RECORD else None), lock
+        record = json.loads((out / RECORD).read_text(encoding="utf-8")) if known == RECORD else None
+        if record is not None and not _whole(out, record):
+            write_atomically(out / BEGUN, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
+            (out / RECORD).unlink()
+            record = None
+        yield record, lock
     finally:
         lock.release()
+
+
+def _whole(out: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a finished folder holds what its record says; samples that it does not are removed.
+
+    What is gone is then made again, and of what is left nothing is scored anew.
+    """
+    sizes: dict[str, int] = {name: size for name, size in record.get(FILES, {}).items() if name != LOG}
+    changed = [name for name, size in sizes.items() if not _has_size(out / name, size)]
+    for name in changed:
+        if name.startswith("samples/"):
+            (out / name).unlink(missing_ok=True)
+    try:
+        told = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+        return not changed and all(record["facts"].get(name) == value for name, value in told.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 def _known(out: Path) -> str | None:
@@ -220,7 +247,7 @@ def _score(
     name = model.reference if model.kind != "folder" else Path(model.reference).absolute().name
     shutil.rmtree(out / "results", ignore_errors=True)  # of a process that was killed right here
     text = (out / "lighteval.json").read_text(encoding="utf-8")
-    lighteval_results.named(text, name, started, seconds, out)
+    lighteval_results.named(text, name, plan, started, seconds, out)
     (out / "lighteval.json").unlink()
     files = (path for path in sorted(out.rglob("*")) if path.is_file())
     record = {

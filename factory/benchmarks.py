@@ -25,7 +25,7 @@ def shots_of(written: Evaluate, where: Where) -> dict[str, int]:
     """The tasks to score, in the suite's order, with their solved examples.
 
     Raises:
-        FactoryError: an unknown suite or task, or shots for a task that takes none.
+        FactoryError: an unknown suite or task, or shots for a task that takes none or is not scored.
     """
     if written.suite not in SUITES:
         what = f"there is no suite '{written.suite}'"
@@ -43,6 +43,11 @@ def shots_of(written: Evaluate, where: Where) -> dict[str, int]:
             place = where("evaluate", "shots", name)
             raise FactoryError(what, where=place, mend="Leave it out, or set it to 0")
     chosen = written.tasks or tuple(suite)
+    for name in written.shots:
+        if name not in chosen:
+            what = f"task '{name}' has shots, but is not among the tasks to score"
+            mend = "Leave its shots out, or name it among the tasks"
+            raise FactoryError(what, where=where("evaluate", "shots", name), mend=mend)
     return {name: written.shots.get(name, task.shots) for name, task in suite.items() if name in chosen}
 
 

@@ -258,6 +258,14 @@ def iterate_texts(folder: Path, spec: TextSpec, where: str | None = None) -> Ite
     _check_written(spec.columns, names, place)
     column = spec.columns.text or next((name for name in TEXT_GUESSES if name in names), None)
     if column is None and names:
+        try:
+            choose_columns(names, spec.columns, place)
+        except PartError as error:
+            if error.part != ("columns",):
+                raise
+            what, mend = "cannot tell which column holds the texts", f"one of {', '.join(names)}"
+            mend = f"Add `columns: {{text: ..}}`, {mend}"
+            raise PartError(what, "columns", where=place, mend=mend) from None
         every = spec.model_copy(update={"rows": None})
         for row in islice(iterate_rows(folder, every, where), spec.rows):
             yield "\n".join(row[role] for role in ("instruction", "context", "response") if row[role])

@@ -155,7 +155,7 @@ def score_table(report: Path) -> None:
     _print(render(content, _console().width))
     if all("won" in model.get("minus_base", {}).get("average", {}) for model in content["models"]):
         # Reports of earlier versions do not tell. A title of the table's own would fold to its width.
-        print("\nDocuments won / lost against the base; on all others both score the same")
+        print("\nDocuments won / lost against the base; on all others both are right, or both wrong")
         _print(won_lost(content))
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from factory.models.measure import Measured, Workload
     from factory.models.sizes import Sizes
 
+_BUSY = 0.5  # processes a core that run or wait, beside which timings mean little
 _NAME = 18  # characters a line of a model's name; two of them and a ratio fit 80 columns
 _PARTS = ("embeddings", "head", "attention", "mlp", "experts", "norms", "other")
 
@@ -144,14 +145,32 @@ def measured_rows(models: Sequence[Measured], work: Workload) -> list[list[str]]
     return rows
 
 
-def measured_facts(models: Sequence[Measured], work: Workload) -> dict[str, Any]:
-    """Everything measured as plain values, for JSON; seconds and bytes."""
+def measured_facts(models: Sequence[Measured], work: Workload, load: float | None) -> dict[str, Any]:
+    """Everything measured as plain values, for JSON; seconds and bytes.
+
+    Args:
+        models: one, or the base and another.
+        work: what they generated.
+        load: of the machine before, a core (see `machine.load_per_core`).
+    """
     from factory.models.measure import ratios
 
-    facts = {"workload": asdict(work), "machine": machine.facts(), "models": [m.facts(work) for m in models]}
+    facts = {
+        "workload": asdict(work),
+        "machine": machine.facts(),
+        "load_per_core": load,
+        "models": [m.facts(work) for m in models],
+    }
     if len(models) == 2:
         facts["ratios"] = {name: asdict(s) for name, s in ratios(models[0], models[1], work).items()}
     return facts
+
+
+def busy(load: float | None) -> str | None:
+    """What a machine that works for others does to timings, as a sentence; None where it is idle enough."""
+    if load is None or load <= _BUSY:
+        return None
+    return "The machine was busy before: times are too long, ratios uncertain."
 
 
 def measured_title(models: Sequence[Measured], work: Workload) -> str:
@@ -162,11 +181,16 @@ def measured_title(models: Sequence[Measured], work: Workload) -> str:
     return f"batch {work.batch}, {work.prompt:,} + {work.new:,} tokens, {first.dtype}{random}, {on}"
 
 
-def measured_notes(models: Sequence[Measured], work: Workload) -> list[str]:
+def measured_notes(models: Sequence[Measured], work: Workload, load: float | None = None) -> list[str]:
     """What has to be known to read `measured_rows`, one sentence a line."""
-    lines = [f"Medians of {work.rounds} rounds."]
+    of = "A single round" if work.rounds == 1 else f"Medians of {work.rounds} rounds"
+    lines = [f"{of}."]
     if len(models) == 2:
-        lines = [f"Medians of {work.rounds} rounds, in turns; ratios, second to first, are within a round."]
+        lines = [f"{of}, in turns; ratios, second to first, are within a round."]
+    if load is not None:
+        lines.append(f"In the minute before, {load:.2f} processes a core ran or waited.")
+    if said := busy(load):
+        lines.append(said)
     if models[0].device == "cpu":
         return [*lines, "Memory is what each process had resident, Python and its libraries included."]
     return [*lines, "Memory is what torch allocated on the GPU."]

@@ -25,6 +25,17 @@ def cores() -> int:
     return count
 
 
+def load_per_core() -> float | None:
+    """Processes that ran or waited for a core during the last minute, per core; None where nobody counts.
+
+    The system counts for all its cores, however few of them this process may use.
+    """
+    try:
+        return os.getloadavg()[0] / (os.cpu_count() or 1)
+    except (OSError, AttributeError):  # no such count here
+        return None
+
+
 def facts() -> dict[str, Any]:
     """cpu name, cores, memory in bytes, GPUs (only once torch is loaded), python and platform."""
     return {

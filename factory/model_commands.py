@@ -89,21 +89,25 @@ def measure(
 
     A folder without weights is measured with random ones.
     """
-    from factory import display, figures
+    from factory import display, figures, machine
     from factory.alone import model_folder
     from factory.models.measure import Workload
     from factory.models.measure import measure as take
 
     work = Workload(batch, prompt, new, rounds, dtype)
     folders = [model_folder(path) for path in (model, other) if path is not None]
+    load = machine.load_per_core()
+    if said := figures.busy(load):
+        now = f"{load:.1f} processes a core run or wait"
+        print(f"warning: {said} {now}; measure later, or with more --rounds.", file=sys.stderr)
     with orderly(), display.task("measure", as_json) as progress:
         taken = take(folders, work, threads=threads, progress=progress)
     if as_json:
-        print(json.dumps({"kind": "result", **figures.measured_facts(taken, work)}))
+        print(json.dumps({"kind": "result", **figures.measured_facts(taken, work, load)}))
         return
     print(figures.measured_title(taken, work))
     display.table(figures.headings([m.model for m in taken], "ratio"), figures.measured_rows(taken, work))
-    print(*figures.measured_notes(taken, work), sep="\n")
+    print(*figures.measured_notes(taken, work, load), sep="\n")
 
 
 @commands.command()
@@ -113,7 +117,15 @@ def importance(
         str | None,
         typer.Option(metavar="DATA", help="Texts to measure over: a dataset folder, or sandbox/corpus."),
     ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Of the dataset; by default its only or default one.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of the dataset.")] = "train",
+    column: Annotated[
+        str | None, typer.Option(help="With the texts; by default text, page, content, or what trains.")
+    ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Texts to read at most.")] = 128,
+    max_tokens: Annotated[int, typer.Option(min=2, help="Texts are cut behind this many tokens.")] = 1024,
     metric: Annotated[
         Literal[
             "angular", "angular_tokens", "block_influence", "perplexity", "perplexity_iterative", "taylor"
@@ -131,21 +143,21 @@ def importance(
     as_json: AsJson = False,
 ) -> None:
     """Say which blocks of a model matter least. Needs no recipe."""
-    from factory import alone, display
+    from factory import alone_importance, display
     from factory.metrics.choice import ranking_cells
-    from factory.wording import counted
 
+    exclude = (exclude_first, exclude_last)
+    asked = alone_importance.Asked(
+        model, data, config, split, column, rows, max_tokens, metric, drop, exclude
+    )
     with orderly(), display.task("importance", as_json) as progress:
-        found = alone.importance(
-            model, data, rows, metric, drop, (exclude_first, exclude_last), out, progress
-        )
+        found = alone_importance.importance(asked, out, progress)
     if as_json:
         print(json.dumps({"kind": "result", **found}))
         return
     heads, *lines = ranking_cells(found["ranking"])
     display.table(heads, lines)
-    texts = f"{counted(found['rows'], 'text')} ({counted(found['tokens'], 'token')})"
-    print(f"{found['sentence']}, over {texts}; {found['tokens_per_second']:,.0f} tokens a second")
+    print(f"{found['sentence']}, over {found['over']}; {found['tokens_per_second']:,.0f} tokens a second")
     if out is not None:
         print(f"all figures are in {out}")
 

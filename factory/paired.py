@@ -22,26 +22,33 @@ from factory.tasks.bootstrap import Array, Estimate, draw_means, estimate, mean_
 
 @dataclass(frozen=True)
 class TaskSamples:
-    """One model's scores on one task, row by row in document order."""
+    """One model's scores on one task, row by row in document order.
+
+    `correct`, where it is known, decides which documents are won and lost; else the score does.
+    """
 
     index: Sequence[int]
     group: Sequence[str]
     score: Sequence[float]
     prompt: Sequence[str] = ()
+    correct: Sequence[bool] = ()
 
     @classmethod
     def read(cls, path: Path) -> TaskSamples:
-        """From a parquet file with the columns index, group, score and prompt (a hash)."""
+        """From a parquet file with the columns index, group, score, prompt (a hash) and perhaps correct."""
         import pyarrow.parquet as pq
 
         names = ["index", "group", "score", "prompt"]
-        table = pq.read_table(path, columns=names).to_pydict()
-        return cls(*(table[name] for name in names))
+        has = "correct" in pq.read_schema(path).names
+        table = pq.read_table(path, columns=[*names, *(["correct"] if has else [])]).to_pydict()
+        correct = table.get("correct", ())
+        index, group, score, prompt = (table[name] for name in names)
+        return cls(index, group, score, prompt, () if None in correct else correct)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """On how many documents one model scored higher than another, and lower; on all others the same."""
+    """How many documents one model answered rightly and another did not, and the other way round."""
 
     won: int
     lost: int
@@ -89,7 +96,9 @@ class Paired:
         """The documents of a task, or of all, that `model` won and lost to `against`."""
         won = lost = 0
         for name in self.tasks if task is None else (task,):
-            ours, theirs = (self._samples[one][name].score for one in (model, against))
+            pair = [self._samples[one][name] for one in (model, against)]
+            known = all(one.correct for one in pair)
+            ours, theirs = (one.correct if known else one.score for one in pair)
             apart = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
             won, lost = won + int((apart > 0).sum()), lost + int((apart < 0).sum())
         return Counts(won, lost)

@@ -53,18 +53,22 @@ def title(found: Mapping[str, Any]) -> list[str]:
 
 
 def rows(found: Mapping[str, Any]) -> list[list[str]]:
-    """A row a task and one for the average, in percent."""
+    """A row a task and, of several, one for the average, in percent."""
     lines = [_row(name, score) for name, score in found["tasks"].items()]
-    return [*lines, _row("average", found["average"])]
+    return [*lines, _row("average", found["average"])] if len(lines) > 1 else lines
 
 
 def notes(found: Mapping[str, Any]) -> list[str]:
     """How to read the table, and what a reader of the scores must know."""
-    lines = [
-        "Percent; \N{PLUS-MINUS SIGN} is the standard error, the interval a bootstrap over the documents. "
-        "mmlu is the mean of its subjects' means, the average the plain mean of the tasks."
-    ]
     tasks = found["tasks"].items()
+    read = [
+        "Percent; \N{PLUS-MINUS SIGN} is the standard error, the interval a bootstrap over the documents."
+    ]
+    if "mmlu" in found["tasks"]:
+        read.append("mmlu is the mean of its subjects' means.")
+    if len(tasks) > 1:
+        read.append("The average is the plain mean of the tasks.")
+    lines = [" ".join(read)]
     cut = [f"{name} {score['cut']:,} of {score['n']:,}" for name, score in tasks if score["cut"]]
     if cut:
         lines.append(

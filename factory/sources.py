@@ -25,7 +25,7 @@ from factory.dataset_files import Selected, Wanted, list_files, select, select_l
 from factory.errors import FactoryError
 from factory.hashing import files_hash
 from factory.models.architectures import architecture_of
-from factory.models.carried import CARRIED, is_carried
+from factory.models.carried import CARRIED, is_carried, tokenizer_files
 from factory.models.checkpoint import INDEX, read_config, stored_tensors, weight_files
 from factory.models.load import tokenizer as load_tokenizer
 from factory.models.refused import refuse_code
@@ -34,7 +34,6 @@ from factory.nearest import suggest
 SANDBOX = "sandbox/"
 WRITTEN = ".files.json"  # in a written sandbox dataset: its files with their sizes in bytes
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
 # Part of a Hub model repository that is downloaded: what makes a stock folder, at its top.
 _MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *CARRIED)
 
@@ -271,7 +270,8 @@ def _check_model(folder: Path, reference: str, where: str, prunable: bool) -> st
 def _check_model_folder(folder: Path, prunable: bool) -> None:
     config = read_config(folder)
     stored_tensors(folder)
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    named = tokenizer_files(folder)
+    if not named:
         mend = "Save it beside the weights (tokenizer.save_pretrained)"
         raise FactoryError("the folder has no tokenizer", mend=mend)
     if prunable:
@@ -279,6 +279,8 @@ def _check_model_folder(folder: Path, prunable: bool) -> None:
     else:
         refuse_code(config, folder)
     _check_tokenizer(folder / "tokenizer_config.json")
+    if named == ["tokenizer_config.json"]:  # enough where tokens are bytes; else there is no vocabulary
+        load_tokenizer(folder)
 
 
 def _check_tokenizer(file: Path) -> None:

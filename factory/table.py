@@ -90,9 +90,8 @@ def won_lost(report: Mapping[str, Any]) -> Table:
 
 def _title(report: Mapping[str, Any]) -> list[str]:
     lines = [f"{report['recipe']}: {report['prune']['sentence']}, removed"]
-    if limit := report.get("limit"):
-        lines.append(limited(limit))
-    return lines
+    said = [limited(limit)] if (limit := report.get("limit")) else []  # once, also from an older report
+    return [*lines, *dict.fromkeys([*said, *report.get("deviations", ())])]
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:

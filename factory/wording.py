@@ -27,13 +27,21 @@ def counted(number: int, noun: str) -> str:
 
 def limited(limit: int) -> str:
     """What a limit leaves of a suite, as a sentence without a full stop."""
-    first = counted(limit, "document")
-    return f"Only the first {first} of each task or subject are scored: not comparable with the whole suite"
+    first = "document" if limit == 1 else f"{limit:,} documents"
+    verb = "is" if limit == 1 else "are"
+    return (
+        f"Only the first {first} of each task or subject {verb} scored: not comparable with the whole suite"
+    )
 
 
 def has_no_width(estimate: Mapping[str, float]) -> bool:
-    """Whether all that was drawn agreed, so that the bootstrap could find no spread at all."""
-    return estimate["low"] == estimate["high"]
+    """Whether every document agreed, so that the bootstrap could find no spread at all.
+
+    An interval may have no width though documents differ: where all of one MMLU subject are right and all
+    of another are wrong. Their mean is then no whole number.
+    """
+    whole = float(estimate.get("value", estimate["low"])).is_integer()
+    return whole and estimate["low"] == estimate["high"]
 
 
 def rule_of_three(n: int) -> str:
@@ -41,7 +49,7 @@ def rule_of_three(n: int) -> str:
 
     At 95 % confidence (Hanley & Lippman-Hand 1983, "If nothing goes wrong, is everything all right?").
     """
-    return f"3/{n:,} = {300 / n:.1f} %" if n > 3 else f"all, for n = {n}"
+    return f"3/{n:,} = {300 / n:.1f} %" if n > 3 else "100 %"
 
 
 def duration(seconds: float) -> str:

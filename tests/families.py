@@ -72,6 +72,7 @@ BEYOND: dict[str, dict[str, Any]] = {
         "linear_key_head_dim": 8,
         "linear_value_head_dim": 8,
     },
+    "openai-gpt": {"n_embd": 32, "n_layer": BLOCKS, "n_head": 4, "n_positions": 128},
     "mpt": {"d_model": 32, "n_heads": 4, "n_layers": BLOCKS, "max_seq_len": 128, "expansion_ratio": 2},
 }
 

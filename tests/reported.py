@@ -109,6 +109,7 @@ def evaluated(folder: Path, model: str) -> Path:
 
     scores = {
         "suite": "sandbox_v1",
+        "why_not": [],
         "tasks": {task: estimate(values[task], n, metric="acc", shots=3) for task, n in TASKS.items()},
         "average": estimate(
             float(np.mean(list(values.values()))), sum(TASKS.values()), metric="mean", shots=None
@@ -122,7 +123,9 @@ def evaluated(folder: Path, model: str) -> Path:
         texts = {name: [name] * TASKS[task] for name in ("prediction", "gold", "prompt")}
         pq.write_table(pa.table({**rows[task], **texts}), folder / "samples" / f"{task}.parquet")
     (folder / "scores.json").write_text(json.dumps(scores))
-    (folder / "lighteval.json").write_text('{"config_general": {"model_config": {}}}')
+    (folder / "lighteval.json").write_text(
+        '{"config_general": {"model_config": {}}, "config_tasks": {}, "factory": {"suite": "sandbox_v1"}}'
+    )
     return folder
 
 

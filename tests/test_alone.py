@@ -105,6 +105,15 @@ def test_errors_name_the_folder_that_was_asked_for(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_errors_speak_of_no_hidden_folder(tmp_path: Path) -> None:
+    hidden = ".out.partial"
+    for where in (None, str(tmp_path / "base")):
+        with pytest.raises(FactoryError) as told, new_folder(tmp_path / "out") as beside:
+            raise FactoryError(f"{beside} has no room for {beside / 'model'}", where=where)
+        assert hidden not in str(told.value) and told.value.where == where
+        assert told.value.what == f"{tmp_path} has no room for {tmp_path / 'out'}"
+
+
 def test_an_interruption_leaves_nothing(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,12 @@ def test_an_output_folder_holds_a_whole_artifact(limited: tuple[Path, str]) -> N
     assert sorted(path.name for path in out.iterdir()) == [
         ".lock", "log.txt", "record.json", "results", "samples", "scores.json",
     ]  # fmt: skip
+    told = pq.read_schema(out / "samples" / "winogrande.parquet").metadata
+    assert (told[b"factory.suite"], told[b"factory.limit"], told[b"factory.shots"]) == (
+        b'"openllm_v1"', b"4", b"2",
+    )  # fmt: skip
+    for row in pq.read_table(out / "samples" / "truthfulqa.parquet").to_pylist():
+        assert row["correct"] == (row["score"] > 0.5)
     rows = pq.read_table(out / "samples" / "winogrande.parquet").to_pylist()
     assert [len(row["logprobs"]) for row in rows] == [2] * 4
     assert len({row["prompt"] for row in rows}) == 4
@@ -141,6 +147,11 @@ def test_lightevals_own_readers_take_the_results(limited: tuple[Path, str]) -> N
     # How EvaluationTracker.push_to_hub makes the Hub's dataset of it.
     Dataset.from_dict({key: [json.dumps(value)] for key, value in content.items()})
     config = next(config for name, config in content["config_tasks"].items() if "arc" in name)
+    assert all(config["hf_revision"] is None for config in content["config_tasks"].values())  # of no Hub
+    record = json.loads((out / "record.json").read_text())
+    assert {name: content["factory"][name] for name in ("key", "inputs")} == {
+        name: record[name] for name in ("key", "inputs")
+    }
     assert (config["original_num_docs"], config["effective_num_docs"], config["version"]) == (6, 4, 1)
 
 
@@ -209,6 +220,39 @@ def test_a_finished_folder_is_read_and_not_made_again(
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+def lost_samples(out: Path) -> None:
+    (out / "samples" / "arc.parquet").unlink()
+
+
+def cut_samples(out: Path) -> None:
+    path = out / "samples" / "arc.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def altered_scores(out: Path) -> None:
+    text = (out / "scores.json").read_text()
+    (out / "scores.json").write_text(text.replace('"n": 3', '"n": 4'))
+
+
+def lost_results(out: Path) -> None:
+    shutil.rmtree(out / "results")
+
+
+@pytest.mark.parametrize("damage", [lost_samples, cut_samples, altered_scores, lost_results])
+def test_a_damaged_folder_is_mended_and_not_believed(
+    damage: Any, tiny_model: Path, arc_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = arc(tiny_model, arc_data, "--limit", "3", "--out", str(out), "--json")
+    assert call(command) == 0
+    first, before = result(capsys), artifact(out)
+    damage(out)
+    assert call(command) == 0
+    assert result(capsys) == first
+    assert artifact(out) == before
+    assert list(out.glob("results/**/*.json")) and not (out / "begun.json").exists()
+
+
 def changed_weights(model: Path) -> str:
     from safetensors.torch import load_file, save_file
 
@@ -248,13 +292,20 @@ def test_two_models_under_one_name_never_share_scores(
     assert logprobs[0] != logprobs[1]
 
 
-@pytest.mark.parametrize(
-    ("more", "differs"),
-    [(("--limit", "2"), "limit"), (("--limit", "3", "--batch-size", "2"), "batch_size")],
-)
+def test_a_folder_goes_on_with_another_batch_size(
+    tiny_model: Path, arc_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After running out of memory one asks for less of it."""
+    command = arc(tiny_model, arc_data, "--limit", "3", "--out", str(tmp_path / "out"), "--json")
+    assert call(command) == 0
+    first = result(capsys)
+    before = artifact(tmp_path / "out")
+    assert call([*command, "--batch-size", "2"]) == 0
+    assert result(capsys) == first
+    assert artifact(tmp_path / "out") == before
+
+
 def test_a_folder_of_other_settings_is_refused(
-    more: tuple[str, ...],
-    differs: str,
     tiny_model: Path,
     arc_data: Path,
     tmp_path: Path,
@@ -263,8 +314,8 @@ def test_a_folder_of_other_settings_is_refused(
     out = ("--out", str(tmp_path / "out"))
     assert call(arc(tiny_model, arc_data, "--limit", "3", *out)) == 0
     before = artifact(tmp_path / "out")
-    assert call(arc(tiny_model, arc_data, *more, *out)) == 2
-    assert f"(other {differs})" in capsys.readouterr().err
+    assert call(arc(tiny_model, arc_data, "--limit", "2", *out)) == 2
+    assert "(other limit)" in capsys.readouterr().err
     assert artifact(tmp_path / "out") == before
 
 
@@ -304,6 +355,10 @@ def test_a_folder_of_something_else_is_left_alone(
         (("--shots", "arc"), "--shots: 'arc' is no task with its number of shots"),
         (("--shots", "arc=-1"), "--shots: 'arc=-1' is no task with its number of shots"),
         (("--shots", "truthfulqa=1"), "--shots: task 'truthfulqa' takes no shots"),
+        (
+            ("--tasks", "arc", "--shots", "hellaswag=2"),
+            "--shots: task 'hellaswag' has shots, but is not among",
+        ),
         (("--shots", "boolq=1"), "--shots: suite 'openllm_v1' has no task 'boolq'"),
         (("--tasks", "arc", "--shots", "arc=7"), "config 'ARC-Challenge' has only 6 rows for 7 shots"),
         (("--shots", FEW), "task 'mmlu': 55 of its 57 configs are missing: abstract_algebra, astronomy,"),
@@ -359,6 +414,42 @@ def test_some_subjects_of_mmlu_are_scored_only_with_a_limit(
     assert result(capsys)["comparable"] is False
 
 
+def test_a_folder_that_is_no_subject_is_left_out_and_told(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mmlu = tmp_path / "cais__mmlu"
+    for subject in ("virology", "zz_mine"):
+        for split in ("test", "dev"):
+            write([mmlu_row(i, subject) for i in range(2)], mmlu / subject / f"{split}.parquet")
+    command = arguments(tiny_model, tmp_path, "--tasks", "mmlu", "--shots", "mmlu=1", "--limit", "9")
+    assert call([*command, "--json"]) == 0
+    found = result(capsys)
+    assert found["tasks"]["mmlu"]["n"] == 2
+    assert "mmlu: no subjects of the suite, and left out: zz_mine" in found["notes"]
+    assert any(line.startswith("mmlu lacks 56 of its 57 subjects") for line in found["why_not"])
+    shutil.rmtree(mmlu / "virology")
+    assert "mmlu has none of its subjects: zz_mine" in refused(command, capsys)
+
+
+def test_a_part_of_the_rows_is_told_without_a_limit(
+    tiny_model: Path, arc_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(arc(tiny_model, arc_data, "--out", str(tmp_path / "out"))) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "mmlu is" not in shown and "average mean" not in shown, "one task, which is not mmlu"
+    (path,) = (tmp_path / "out").glob("results/**/results_*.json")
+    told = [
+        json.loads((tmp_path / "out" / "scores.json").read_text()),
+        json.loads(path.read_text())["factory"],
+    ]
+    for line in (
+        "arc: the rows are 160 of 1,172: not comparable",
+        "arc: the rows for its shots are 30 of 1,119: not comparable",
+    ):
+        assert line in shown
+        assert all(line in one["why_not"] and not one["comparable"] for one in told)
+
+
 def test_a_model_without_a_tokenizer_is_refused(
     tiny_model: Path, arc_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -372,7 +463,7 @@ def test_a_tokenizer_that_cannot_be_loaded_is_refused(
 ) -> None:
     shutil.copytree(tiny_model, tmp_path / "model", ignore=shutil.ignore_patterns("tokenizer.json"))
     error = refused(arc(tmp_path / "model", arc_data), capsys)
-    assert "the model has no tokenizer that can be loaded" in error
+    assert "there is no readable tokenizer" in error
 
 
 def test_a_model_that_is_nowhere_is_told(
@@ -402,7 +493,7 @@ def test_numbers_that_are_none_name_task_and_row(
     weights["model.norm.weight"][0] = float("nan")
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     error = refused(arc(model, arc_data, "--limit", "1", "--out", str(tmp_path / "out")), capsys)
-    assert re.search(r"arc: the model's output for row \d+ is not a number", error)
+    assert re.search(r"arc: the model's output for row \d+ is not finite", error)
     assert not (tmp_path / "out" / "record.json").exists()
 
 

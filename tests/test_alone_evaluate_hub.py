@@ -111,7 +111,10 @@ def test_a_model_and_rows_of_the_hub_are_scored(hub: tuple[str, list[str]], tmp_
     }
     assert record["facts"]["tasks"]["arc"]["n"] == 6
     (results,) = (tmp_path / "out" / "results" / "my-org" / "tiny").iterdir()
-    assert json.loads(results.read_text())["config_general"]["model_name"] == "my-org/tiny"
+    content = json.loads(results.read_text())
+    assert content["config_general"]["model_name"] == "my-org/tiny"
+    (config,) = content["config_tasks"].values()
+    assert config["hf_revision"] == COMMITS["datasets/allenai/ai2_arc"], "what was read"
     assert not any("ARC-Easy" in path and "resolve" in path for path in asked), "only what is read is fetched"
 
 

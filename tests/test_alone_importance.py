@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,101 @@ def test_the_sandbox_brings_its_own_texts(capsys: pytest.CaptureFixture[str]) ->
     said = capsys.readouterr()
     assert "of 11 runs of 2 blocks, " in said.out and "over 8 texts" in said.out
     assert "Loading weights" not in said.err
+
+
+def test_texts_are_cut_at_the_models_positions(
+    tmp_path: Path, tiny_model: Path, texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from families import random_model
+    from transformers import AutoTokenizer
+
+    for family in ("gpt2", "llama"):
+        # Of GPT-2 the second is another name of the first.
+        positions = dict.fromkeys(("n_positions", "max_position_embeddings"), 12)
+        model = random_model(tmp_path / family, family, "float32", vocab_size=512, **positions)
+        AutoTokenizer.from_pretrained(tiny_model).save_pretrained(model)
+        for metric in METRICS:
+            assert call(["importance", str(model), "--data", str(texts), "--metric", metric]) == 0
+            said = capsys.readouterr().out
+            assert "over 3 texts (27 tokens), cut at the model's 12 positions; " in said, (family, metric)
+        arguments = ["importance", str(model), "--data", str(texts), "--max-tokens"]
+        assert call([*arguments, "8"]) == 0
+        assert "over 3 texts (23 tokens); " in capsys.readouterr().out
+
+
+def test_tokens_that_the_model_does_not_know_are_refused(
+    tmp_path: Path, tiny_model: Path, texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from families import random_model
+    from transformers import AutoTokenizer
+
+    model = random_model(tmp_path / "model", "llama", vocab_size=50)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(model)
+    assert call(["importance", str(model), "--data", str(texts)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {model}: the tokenizer gives token ") and error.count("\n") == 1
+    assert "; the model knows 0 to 49. Save the tokenizer that belongs to the model beside it." in error
+
+
+def test_a_part_of_a_dataset_is_named_by_options(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "many"
+    for config in ("one", "two"):
+        (folder / config).mkdir(parents=True)
+        rows = [{"a": f"{config} text", "b": "longer than the others", "n": 3} for _ in range(2)]
+        (folder / config / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["importance", str(tiny_model), "--data", str(folder)]
+    options = ["--config", "two", "--split", "test", "--column", "a"]
+    assert call([*arguments, *options]) == 0
+    assert "over 2 texts (16 tokens); " in capsys.readouterr().out
+    for refused, said in (
+        ([], "--config: the dataset has 2 configs. Say --config, one of one, two."),
+        (options[:2], "--split: the dataset has no split 'train'. Known are test."),
+        (options[:4], "--column: cannot tell which column holds the texts. Say --column, one of a, b, n."),
+        ([*options, "--column", "c"], "--column: the dataset has no column 'c'. "),
+        ([*options, "--column", "n"], "Name a column of text with --column."),
+    ):
+        assert call([*arguments, *refused]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1, error
+
+
+def test_removals_say_that_their_figures_add_up(
+    tiny_model: Path, texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["importance", str(tiny_model), "--data", str(texts), "--drop", "2"]
+    assert call([*arguments, "--metric", "perplexity_iterative"]) == 0
+    said = capsys.readouterr().out
+    assert "increase of perplexity so far" in said.splitlines()[0] and " together, over 3 texts" in said
+
+
+def test_a_model_without_a_tokenizer_is_refused(
+    texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from families import random_model
+
+    model = random_model(tmp_path / "model", "gemma2")
+    assert call(["importance", str(model), "--data", str(texts)]) == 2
+    assert f"error: {model}: the folder has no tokenizer. Save" in capsys.readouterr().err
+
+
+def test_texts_that_give_no_token_are_named_as_the_person_did(
+    tiny_model: Path,
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    rules = json.loads((model / "tokenizer.json").read_text())
+    rules["normalizer"] = {"type": "Replace", "pattern": {"Regex": "[^你好]"}, "content": ""}
+    (model / "tokenizer.json").write_text(json.dumps(rules))
+    monkeypatch.chdir(tmp_path)
+    assert call(["importance", str(model), "--data", "./texts"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ./texts: the model's tokenizer makes a token of no calibration text.")
+    assert "prune.calibration" not in error
 
 
 def test_mistakes_are_told_in_one_line(

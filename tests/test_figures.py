@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,23 @@ def test_measured_models_side_by_side(capsys: pytest.CaptureFixture[str], tmp_pa
         assert len(cells(out, row)) == 4
     assert float(cells(out, "each further token")[3]) < 1
     assert max(cell_len(line.rstrip()) for line in out.splitlines()) <= 80
+
+
+@pytest.mark.skipif(not hasattr(os, "getloadavg"), reason="this system counts no load")
+def test_a_busy_machine_is_told(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["measure", str(tiny_model), "--prompt", "8", "--new", "2", "--rounds", "1"]
+    for each, said in ((0.4, False), (1.5, True)):
+        monkeypatch.setattr(os, "getloadavg", lambda each=each: (each * (os.cpu_count() or 1), 0.0, 0.0))
+        assert call(small) == 0
+        told = capsys.readouterr()
+        assert f"In the minute before, {each:.2f} processes a core ran or waited." in told.out
+        assert ("The machine was busy before: times are too long" in told.out) == said
+        assert ("warning: The machine was busy" in told.err and "1.5 processes a core" in told.err) == said
+        assert "A single round." in told.out and "1 rounds" not in told.out
+    assert call([*small, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["load_per_core"] == 1.5
 
 
 def test_one_measured_model_as_json(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

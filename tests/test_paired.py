@@ -43,6 +43,15 @@ def test_won_and_lost_documents_are_counted_and_ties_are_neither() -> None:
     assert paired.counts("base", "wrong") == Counts(2 * right, 2 * (80 - right))
 
 
+def test_shares_win_a_document_only_where_the_answer_turns() -> None:
+    def shares(*scores: float) -> dict[str, TaskSamples]:
+        correct = [score > 0.5 for score in scores]
+        return {"one": TaskSamples(range(3), ["one"] * 3, scores, correct=correct)}
+
+    models = {"base": shares(0.99999984, 0.6, 0.2), "other": shares(0.99996931, 0.4, 0.3)}
+    assert Paired(models, replicates=2, seed=0).counts("other", "base") == Counts(0, 1)
+
+
 def test_other_prompts_are_other_documents() -> None:
     def asked(prompt: str) -> dict[str, TaskSamples]:
         return {"one": TaskSamples([0, 1], ["one", "one"], [0.0, 1.0], ["same", prompt])}

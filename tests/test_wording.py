@@ -28,7 +28,7 @@ def test_one_thing_is_no_plural(number: int, said: str) -> None:
 
 
 def test_a_limit_is_said_in_the_singular_too() -> None:
-    assert limited(1).startswith("Only the first 1 document of")
+    assert limited(1).startswith("Only the first document of each task or subject is scored")
     assert limited(2000).startswith("Only the first 2,000 documents of")
 
 
@@ -36,11 +36,14 @@ def test_an_interval_has_no_width_when_all_that_was_drawn_agrees() -> None:
     assert has_no_width({"low": 1.0, "high": 1.0})
     assert not has_no_width({"low": -0.0004, "high": 0.0004})
     assert not has_no_width({"low": 0.999, "high": 1.0})
+    assert has_no_width({"value": 1.0, "low": 1.0, "high": 1.0})
+    # One MMLU subject all right, another all wrong: documents do not agree.
+    assert not has_no_width({"value": 0.5, "low": 0.5, "high": 0.5})
 
 
 @pytest.mark.parametrize(
     ("n", "said"),
-    [(60, "3/60 = 5.0 %"), (1172, "3/1,172 = 0.3 %"), (4, "3/4 = 75.0 %"), (2, "all, for n = 2")],
+    [(60, "3/60 = 5.0 %"), (1172, "3/1,172 = 0.3 %"), (4, "3/4 = 75.0 %"), (2, "100 %")],
 )
 def test_the_rule_of_three(n: int, said: str) -> None:
     assert rule_of_three(n) == said

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
+from factory.errors import FactoryError
+
 WINDOW = 1024  # texts that are sorted by length together
 ENCODED = 32  # texts that the tokenizer gets at once: its answer takes some hundred bytes a token
 
@@ -49,8 +51,10 @@ class Texts:
         device: where the tensors go.
         expected: how many texts there are at most, for the display; None where nobody knows.
         least: texts with fewer tokens are left out.
+        vocabulary: how many token ids the model knows; None where nobody says.
         rows: texts that the last call of `batches` gave so far.
         tokens: their tokens, without padding.
+        longest: the tokens of the longest of them.
     """
 
     source: Callable[[], Iterator[str]]
@@ -60,14 +64,20 @@ class Texts:
     device: str = "cpu"
     expected: int | None = None
     least: int = 1
+    vocabulary: int | None = None
     rows: int = 0
     tokens: int = 0
+    longest: int = 0
 
     def batches(self) -> Iterator[Batch]:
-        """Batches of like length; in each window of texts the longest first."""
+        """Batches of like length; in each window of texts the longest first.
+
+        Raises:
+            FactoryError: the tokenizer gives an id that the model does not know.
+        """
         import torch
 
-        self.rows = self.tokens = 0
+        self.rows = self.tokens = self.longest = 0
         texts = self.source()
         while window := list(islice(texts, WINDOW)):
             for group in grouped(list(self._encoded(window)), self.batch_tokens):
@@ -77,6 +87,7 @@ class Texts:
                 yield Batch(*(made.to(self.device) for made in (padded, lengths, places)))
                 self.rows += len(group)
                 self.tokens += sum(map(len, group))
+                self.longest = max(self.longest, len(group[0]))
 
     def _encoded(self, window: Sequence[str]) -> Iterator[Any]:
         """The tokens of each text that has enough of them, four bytes a token."""
@@ -85,6 +96,12 @@ class Texts:
         for start in range(0, len(window), ENCODED):
             part = window[start : start + ENCODED]
             for ids in self.encode(part, truncation=True, max_length=self.max_tokens)["input_ids"]:
+                if self.vocabulary and ids and max(ids) >= self.vocabulary:
+                    raise FactoryError(
+                        f"the tokenizer gives token {max(ids)}; the model knows 0 to {self.vocabulary - 1}",
+                        where=str(getattr(self.encode, "name_or_path", "")) or None,
+                        mend="Save the tokenizer that belongs to the model beside it",
+                    )
                 if len(ids) >= self.least:
                     yield torch.tensor(ids, dtype=torch.int32)
 

@@ -1,7 +1,8 @@
 """From figures to the blocks that go, and the ranking that people see. Behind the measures, under prune.
 
-`table` is importance.json: `metric`, `blocks`, and what the metric's shape gives (`distances`, `scores`,
-`order`). Of equal figures the earlier blocks win.
+`table` is importance.json: `metric`, `blocks`, what the metric's shape gives (`distances`, `scores`,
+`order`), the `rows` and `tokens` read, and where texts were `cut_at` the model's positions. Of equal figures
+the earlier blocks win.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def ranking(
     such; else one column of blocks, in the order in which they go.
 
     Returns:
-        Columns with `title`, `of` (how many were ranked) and `rows`: `blocks`, their `name` ("4..6"),
+        Columns with `title`, `of` (how many were ranked), `figure` (what the figure is, where that needs a
+        word) and `rows`: `blocks`, their `name` ("4..6"),
         `score`, and whether these very blocks are `removed`.
     """
     gone, shape = tuple(sorted(removed)), METRICS[table["metric"]].shape
@@ -113,12 +115,21 @@ def ranking(
         found_blocks = ranked_blocks(table, exclude)
         return [{"title": "block", "of": len(found_blocks), "rows": rows(found_blocks, False)}]
     steps = [Chosen((b,), score) for b, score in zip(table["order"], table["scores"], strict=True)]
-    return [{"title": "block, in order of removal", "of": len(steps), "rows": rows(steps, False)}]
+    return [
+        {
+            "title": "block, in order of removal",
+            "of": len(steps),
+            "figure": f"{METRICS[table['metric']].title} so far",
+            "rows": rows(steps, False),
+        }
+    ]
 
 
 def ranking_cells(ranking: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A ranking as the cells of a table, headings first; shorter columns end in empty cells."""
-    table = [["", *(name for column in ranking for name in (column["title"], "figure"))]]
+    table = [
+        ["", *(name for column in ranking for name in (column["title"], column.get("figure", "figure")))]
+    ]
     for i in range(max((len(column["rows"]) for column in ranking), default=0)):
         line = [str(i + 1)]
         for column in ranking:
@@ -137,7 +148,13 @@ def sentence(table: Mapping[str, Any], chosen: Chosen, exclude: tuple[int, int] 
     if metric.shape == "pairs":
         runs = f"{counted(len(ranked_runs(table, n, exclude)), 'run')} of {counted(n, 'block')}"
         return f"of {runs}, {said}, {verb} the least {metric.title}: {figure}"
-    if metric.shape == "blocks":
-        total = f"{figure} together" if n > 1 else figure
-        return f"{said}, {verb} the least {metric.title}: {total}"
-    return f"removed one by one, {said}, {verb} the least {metric.title}: {figure}"
+    total = f"{figure} together" if n > 1 else figure
+    one_by_one = "removed one by one, " * (metric.shape == "order")
+    return f"{one_by_one}{said}, {verb} the least {metric.title}: {total}"
+
+
+def texts_read(table: Mapping[str, Any]) -> str:
+    """What was read: `60 texts (7,626 tokens)`, and where the model's positions cut them."""
+    said = f"{counted(table['rows'], 'text')} ({counted(table['tokens'], 'token')})"
+    cut = table.get("cut_at")
+    return f"{said}, cut at the model's {counted(cut, 'position')}" if cut else said

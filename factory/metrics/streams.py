@@ -158,7 +158,9 @@ def _pass(
         told(0, args[0] if args else kwargs["hidden_states"])
 
     def leaving(index: int) -> Any:
-        return lambda module, args, output: told(index, output[0] if isinstance(output, tuple) else output)
+        return lambda module, args, output: told(
+            index, output[0] if isinstance(output, tuple | list) else output
+        )
 
     hooks = [blocks[0].register_forward_pre_hook(entering, with_kwargs=True)]
     hooks += [block.register_forward_hook(leaving(index)) for index, block in enumerate(blocks, 1)]

@@ -26,15 +26,16 @@ def _either_case(pattern: str) -> str:
     )
 
 
+_TOKENIZER = ("tokenizer*", "*.tiktoken", "tekken.json", "vocab.*", "bpe.codes", "*.model")
 # Patterns of names, in which small and capital letters are the same: `license.md` is a licence too.
 CARRIED = tuple(
     map(
         _either_case,
         (
-            "generation_config.json", "tokenizer*", "*.tiktoken", "tekken.json", "vocab.*", "merges.txt",
-            "bpe.codes", "added_tokens.json", "special_tokens_map.json", "chat_template*", "*.jinja",
+            "generation_config.json", *_TOKENIZER, "merges.txt",
+            "added_tokens.json", "special_tokens_map.json", "chat_template*", "*.jinja",
             "additional_chat_templates", "*license*", "*licence*", "notice*", "copying*", "copyright*",
-            "*use_policy*", "*usage_policy*", "*.model",
+            "*use_policy*", "*usage_policy*",
         ),
     )
 )  # fmt: skip
@@ -58,6 +59,12 @@ def is_carried(name: str) -> bool:
     if any(fnmatchcase(name.lower(), pattern) for pattern in _LEFT):
         return False
     return any(fnmatchcase(name, pattern) for pattern in CARRIED)
+
+
+def tokenizer_files(folder: Path) -> list[str]:
+    """The names of the files in a model folder that a tokenizer can be made from."""
+    names = (path.name for path in folder.iterdir() if path.is_file() and is_carried(path.name))
+    return sorted(name for name in names if any(fnmatchcase(name.lower(), one) for one in _TOKENIZER))
 
 
 def beside(folder: Path, known: Iterable[str] = ()) -> Beside:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.errors import FactoryError
+from factory.models.load import missing_weights
 from factory.models.proof_plan import Plan
 
 MEND = "Do not use it: blocks of this model cannot be removed safely; please report its config.json"
@@ -45,8 +46,7 @@ def load(folder: Path, plan: Plan, mend: str = MEND, **more: Any) -> Any:
     model, loading = loaded
     wrong = [str(key) for kind in ("missing_keys", "mismatched_keys") for key in loading[kind]]
     if wrong:
-        what = f"stock transformers finds no fitting weights for {wrong[0]}"
-        raise FactoryError(what, where=str(folder), mend=mend)
+        raise missing_weights(wrong[0], model, folder, mend)
     return model.eval()
 
 
@@ -77,7 +77,7 @@ def generated(model: Any, plan: Plan, new: int) -> dict[str, Any]:
 
 
 @contextmanager
-def refusing(folder: Path, how: str) -> Iterator[None]:
+def refusing(folder: Path, how: str, mend: str = MEND) -> Iterator[None]:
     """Whatever a model raises while it runs, as a refusal: `the model {how} (...)`."""
     try:
         yield
@@ -85,7 +85,7 @@ def refusing(folder: Path, how: str) -> Iterator[None]:
         raise
     except Exception as error:  # states that are no keys and values, or blocks that need what others computed
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise FactoryError(f"the model {how} ({reason})", where=str(folder), mend=MEND) from error
+        raise FactoryError(f"the model {how} ({reason})", where=str(folder), mend=mend) from error
 
 
 def same(wanted: Mapping[str, Any], found: Mapping[str, Any], where: Path) -> None:

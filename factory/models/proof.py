@@ -25,6 +25,7 @@ from factory.errors import FactoryError
 from factory.models import file_proof, streamed_proof
 from factory.models.checkpoint import Checkpoint, read_checkpoint, stored_dtype
 from factory.models.in_memory import remove_in_memory
+from factory.models.load import block_list
 from factory.models.memory import fits
 from factory.models.outputs import BASE, MEND, generated, load, quiet, refusing, same
 from factory.models.proof_plan import NEW_TOKENS, SHORT, Plan
@@ -156,10 +157,24 @@ def _outputs(folder: Path, plan: Plan, kept: Sequence[int] | None = None) -> dic
     """Logits and generated tokens of one model; with `kept`, of it without its other blocks."""
     import torch
 
-    model = load(folder, plan, MEND if kept is None else BASE).to(plan.device)
-    with refusing(folder, "does not run" if kept is None else "does not run without these blocks"):
-        if kept is not None:
-            remove_in_memory(model, kept)
+    def run() -> dict[str, Any]:
         with torch.inference_mode():
             short = model(input_ids=plan.ids(SHORT[0], plan.short), use_cache=False).logits
         return {"logits": short.cpu(), **generated(model, plan, NEW_TOKENS)}
+
+    model = load(folder, plan, MEND if kept is None else BASE).to(plan.device)
+    if kept is None:
+        with refusing(folder, "does not run"):
+            return run()
+    blocks = block_list(model)
+    whole = list(blocks)
+    try:
+        with refusing(folder, "does not run without these blocks"):
+            remove_in_memory(model, kept)
+            return run()
+    except FactoryError:
+        for index, block in enumerate(whole):
+            blocks[index] = block
+        with refusing(folder, "does not run as it is, with all its blocks", BASE):
+            run()
+        raise

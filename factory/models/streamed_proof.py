@@ -111,7 +111,9 @@ def _watched(model: Any, kept: Sequence[int], given: Given) -> Iterator[None]:
     """Reports what the blocks in `kept` give, each under its place among them."""
 
     def hook(place: int) -> Callable[..., None]:
-        return lambda block, args, output: given(place, output[0] if isinstance(output, tuple) else output)
+        return lambda block, args, output: given(
+            place, output[0] if isinstance(output, tuple | list) else output
+        )
 
     blocks = block_list(model)
     hooks = [blocks[block].register_forward_hook(hook(place)) for place, block in enumerate(kept)]

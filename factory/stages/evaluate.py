@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from factory.tasks.lighteval_compat import Question
     from factory.tasks.runner import Runner
 
-VERSION = 2
+VERSION = 3
+KEYLESS = {"batch_size"}  # after running out of memory, a smaller one goes on where the other was
 LIBRARIES = ("lighteval", "torch", "transformers", "tokenizers", "numpy")
 
 
@@ -43,7 +44,9 @@ class Settings(Frozen):
         versions: of each task's definition.
         chat_template: prompts are plain text, as v1's are; said so that it is part of the key.
         seed: of the bootstrap; the solved examples are drawn as v1 draws them, whatever the seed.
-        batch_size: questions at once.
+        batch_size: questions at once. The same one gives the same numbers to the bit; another one sums in
+            another order, so that log-probabilities may differ in their last digits and the answer of a
+            document whose choices are that close may too.
         bootstrap: replicates behind each interval.
     """
 
@@ -90,10 +93,13 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     tasks = [SUITES[settings.suite][name] for name in settings.tasks]
     done = {task.task: out / "samples" / f"{task.task}.parquet" for task in tasks}
     # All rows are rendered before a heavy library is loaded: a mistake in the last dataset shows at once.
-    read = {
-        task.task: rows.read(task, inputs[f"data.{task.task}"], settings.shots[task.task], settings.limit)
-        for task in tasks
-    }
+    read, left_out = {}, []
+    for task in tasks:
+        folder = inputs[f"data.{task.task}"]
+        whole = rows.read(task, folder, settings.shots[task.task], settings.limit)
+        read[task.task], foreign = _of_the_suite(task, whole, folder)
+        if foreign:
+            left_out.append(f"{task.task}: no subjects of the suite, and left out: {', '.join(foreign)}")
 
     from factory.tasks import lighteval_results
     from factory.tasks.runner import Runner
@@ -116,7 +122,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     runner = Runner(model, tokenizer, settings.batch_size, advance)
     for current, one in waiting.items():  # `advance` tells `current`
         one.score(runner)
-        write_parquet(one.in_order(), done[current])
+        write_parquet(one.in_order(), done[current], _told(settings, current))
     for path in done.values():  # of all tasks: a kill may have come between the two
         path.with_suffix(".jsonl").unlink(missing_ok=True)
     samples = {task.task: read_parquet(done[task.task]) for task in tasks}
@@ -124,6 +130,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         settings.suite,
         settings.shots,
         settings.limit,
+        read,
         samples,
         replicates=settings.bootstrap,
         seed=settings.seed,
@@ -135,8 +142,38 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "parameters": model.num_parameters(),
         "blocks": model.config.get_text_config(decoder=True).num_hidden_layers,
         "positions": runner.max_length,
-        "notes": list(runner.notes),
+        "notes": [*left_out, *runner.notes],
     }
+
+
+def _told(settings: Settings, task: str) -> dict[str, str]:
+    """What a file of samples says of itself, for whoever has only the file."""
+    told = {
+        "suite": settings.suite,
+        "task": task,
+        "version": settings.versions[task],
+        "shots": settings.shots[task],
+        "limit": settings.limit,
+    }
+    return {f"factory.{name}": json.dumps(value) for name, value in told.items()}
+
+
+def _of_the_suite(task: Task, read: list[rows.Rows], folder: Path) -> tuple[list[rows.Rows], list[str]]:
+    """The groups that the suite scores, and the names of those it knows nothing of.
+
+    Raises:
+        FactoryError: it knows none of them.
+    """
+    if not task.subjects:
+        return read, []
+    known = [one for one in read if one.group in task.subjects]
+    foreign = [one.group for one in read if one.group not in task.subjects]
+    if not known:
+        what = f"{task.task} has none of its subjects: {', '.join(foreign)} are not among them"
+        raise FactoryError(
+            what, where=str(folder), mend=f"Name folders as the suite does ({task.subjects[0]})"
+        )
+    return known, foreign
 
 
 def _questions(task: Task, read: Sequence[rows.Rows], settings: Settings) -> list[Question]:
@@ -219,7 +256,7 @@ def _sample(task: Task, question: Question, responses: Sequence[ModelResponse]) 
         group=question.group,
         prediction=compat.prediction(task.metric, question, response),
         gold=compat.answer(question.document, question.document.gold[0]),
-        correct=None if task.metric == "mc2" else score == 1.0,
+        correct=score > 0.5 if task.metric == "mc2" else score == 1.0,
         logprobs=None if generated else tuple(response.logprobs),
         text=response.text[0] if generated else None,
         prompt=prompt_hash(question.contexts),

@@ -22,7 +22,7 @@ from factory.models.architectures import architecture_of, block_count
 from factory.models.checkpoint import read_config, stored_tensors
 from factory.stages import Frozen, Progress
 
-VERSION = 2
+VERSION = 3
 LIBRARIES = ("torch", "transformers", "tokenizers")
 LOGITS = 2**27  # numbers in a batch's logits
 
@@ -32,7 +32,7 @@ class Settings(Frozen):
 
     Attributes:
         data: the calibration set; of its `rows` texts blank ones do not count.
-        max_tokens: texts are cut behind this many tokens.
+        max_tokens: texts are cut behind this many tokens, and never longer than the model has positions.
         batch_tokens: bound on the tokens of a batch, padding included; None for the metric's own.
         metric: the measure.
         rounds: of a metric that removes block by block, how many it removes; None for the others.
@@ -77,8 +77,8 @@ def score(settings: Settings, inputs: Mapping[str, Path], progress: Progress) ->
         progress: told the texts done.
 
     Raises:
-        FactoryError: no calibration text, a model that cannot be read, a family that cannot be pruned, or
-            figures that are no numbers.
+        FactoryError: no calibration text, a model that cannot be read, a tokenizer of another model, a
+            family that cannot be pruned, or figures that are no numbers.
     """
     from factory.metrics.batches import Texts
     from factory.models import load
@@ -90,21 +90,25 @@ def score(settings: Settings, inputs: Mapping[str, Path], progress: Progress) ->
     if metric.head:
         most = max(1, min(most, LOGITS // int(config.get("vocab_size") or 1)))
     rounds = _rounds(settings, block_count(config, row, base), base)
+    positions, vocabulary = load.limits(config, base)
+    # Beyond them a model has no embedding to look up, or gives states that it was never trained for.
+    max_tokens = min(settings.max_tokens, positions or settings.max_tokens)
     texts = Texts(
         source=lambda: iterate_texts(inputs["calibration"], settings.data),
         encode=load.tokenizer(base),
-        max_tokens=settings.max_tokens,
+        max_tokens=max_tokens,
         batch_tokens=most,
         device=load.device(),
         expected=settings.data.rows,
         least=2 if metric.head else 1,  # a single token predicts nothing
+        vocabulary=vocabulary,
     )
     if next(texts.batches(), None) is None:  # before a model is loaded
         least = "two tokens" if metric.head else "a token"
         raise FactoryError(
             f"the model's tokenizer makes {least} of no calibration text",
             where=str(inputs["calibration"]),
-            mend="Name a set of texts in the model's language under prune.calibration",
+            mend="Name a set of texts in the model's language",
         )
     model = load.causal_lm(base) if metric.head else load.backbone(base)
     blocks = load.named_blocks(model, row)
@@ -113,7 +117,10 @@ def score(settings: Settings, inputs: Mapping[str, Path], progress: Progress) ->
     seconds = time.perf_counter() - began
     _check(figures, base)
     table = {"metric": settings.metric, "blocks": len(blocks), **figures}
-    return {**table, "rows": texts.rows, "tokens": texts.tokens}, seconds
+    read = {"rows": texts.rows, "tokens": texts.tokens}
+    if max_tokens < settings.max_tokens and texts.longest == max_tokens:
+        read["cut_at"] = max_tokens
+    return {**table, **read}, seconds
 
 
 def _rounds(settings: Settings, blocks: int, base: Path) -> dict[str, Any]:

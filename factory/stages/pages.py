@@ -34,8 +34,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         f"{said}, {'is' if len(prune['blocks']) == 1 else 'are'} removed: {before:,} "
         f"parameters become {after:,} ({percent(1 - after / before)} % fewer)."
     ]
-    if report["limit"]:
-        lines.append(f"{limited(report['limit'])}.")
+    lines += [f"{line}." for line in report["deviations"]]
     pruned = next((model for model in models.values() if model["kind"] == "pruned"), None)
     if pruned and pruned["recovery"]:
         recovered = interval(pruned["recovery"])

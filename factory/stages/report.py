@@ -18,10 +18,9 @@ from pydantic import Field
 
 from factory.errors import FactoryError
 from factory.metrics import METRICS
-from factory.metrics.choice import Chosen, ranking, sentence
+from factory.metrics.choice import Chosen, ranking, sentence, texts_read
 from factory.stages import Frozen, Progress, pages, pictures
 from factory.tasks import lighteval_results
-from factory.tasks.results import deviations
 from factory.wording import limited
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     progress(1, 3, "steps", "pictures")
     table = _json(inputs["importance"] / "importance.json")
     pictures.save(pictures.importance(table, report["prune"]["blocks"]), out / "importance.png")
-    said = f"{limited(report['limit'])}." if report["limit"] else None
+    said = next((f"{line}." for line in report["deviations"]), None)
     pictures.save(pictures.recovery(report["models"], report["confidence"], said), out / "recovery.png")
     progress(2, 3, "steps", "pages")
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
@@ -105,7 +104,9 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         started = datetime.fromisoformat(records[role]["started"])
         text = (inputs[role] / "lighteval.json").read_text(encoding="utf-8")
         called = f"{settings.recipe}/{row.name}"
-        lighteval_results.named(text, called, started, records[role]["seconds"], out / "lighteval")
+        lighteval_results.named(
+            text, called, records[role], started, records[role]["seconds"], out / "lighteval"
+        )
     progress(3, 3, "steps")
     return {
         "summary": report["summary"],
@@ -140,17 +141,16 @@ def assemble(
     paired = Paired(samples, replicates=settings.bootstrap, seed=settings.seed)
     _check_values(paired, scores)
     models = [_model(row, base, scores[row.name], records, paired) for row in settings.models]
+    limit = records[f"evaluate.{base}"]["settings"]["limit"]
     report: dict[str, Any] = {
         "recipe": settings.recipe,
         "suite": settings.suite,
         "seed": settings.seed,
         "confidence": CONFIDENCE,
         "bootstrap": settings.bootstrap,
-        "limit": records[f"evaluate.{base}"]["settings"]["limit"],
+        "limit": limit,
         "base": records["importance"]["inputs"]["base"],
-        "deviations": deviations(
-            settings.suite, {task: found["shots"] for task, found in scores[base]["tasks"].items()}, None
-        ),
+        "deviations": list(dict.fromkeys([*([limited(limit)] if limit else []), *scores[base]["why_not"]])),
         "tasks": {
             task: {
                 **{key: found[key] for key in ("metric", "shots", "n")},
@@ -267,6 +267,7 @@ def _importance(folder: Path, records: Mapping[str, dict[str, Any]]) -> dict[str
         "blocks": table["blocks"],
         "rows": table["rows"],
         "tokens": table["tokens"],
+        "over": texts_read(table),
         "exclude": list(exclude),
         "why": sentence(table, found, exclude) if found else None,
         "ranking": ranking(table, len(removed), exclude, removed),

@@ -6,15 +6,18 @@ Between lighteval's `Doc`s and judging.py, generation.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from lighteval.tasks.prompt_manager import PromptManager
 from lighteval.tasks.requests import Doc
 from transformers import PreTrainedTokenizerBase
 
+from factory.errors import FactoryError
 from factory.tasks.judging import Place, Question, question
 from factory.tasks.prefixes import Tokens
 
+_PROBES = ("a", "Question:", "1 + 1")
 _AT_ONCE = 64  # texts, or questions; all at once would hold many times the tokens in memory
 
 
@@ -24,10 +27,14 @@ class Encoder:
     Args:
         tokenizer: the model's own.
         longest: tokens the model can read.
+
+    Raises:
+        FactoryError: the tokenizer ends every text with a mark that cannot be told from the text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, longest: int) -> None:
         self.tokenizer, self.longest = tokenizer, longest
+        self._appended = _appended(tokenizer)
         self._prompts = PromptManager(use_chat_template=False)
 
     def prompts(self, docs: Sequence[Doc]) -> Iterator[Tokens]:
@@ -83,4 +90,29 @@ class Encoder:
         return context, [prompt[len(context) :] + choice for choice in doc.choices]
 
     def _tokens(self, texts: list[str]) -> list[Tokens]:
-        return [np.array(ids, dtype=np.int32) for ids in self.tokenizer(texts)["input_ids"]]
+        """What the tokenizer makes of each text, short of the marks that it puts behind."""
+        ids = self.tokenizer(texts)["input_ids"]
+        return [np.array(one[: len(one) - self._appended], dtype=np.int32) for one in ids]
+
+
+def _appended(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many marks the tokenizer puts behind every text, as the template `<s> $A </s>` does.
+
+    A choice would be judged by them alone: context and choice differ in length by the choice, and what
+    the model would read before it would hold the end of a text.
+    """
+    plain_ends: set[Any] = set()
+    for probe in _PROBES:
+        full = tokenizer(probe)["input_ids"]
+        plain = tokenizer(probe, add_special_tokens=False)["input_ids"]
+        places = [at for at in range(len(full) - len(plain) + 1) if full[at : at + len(plain)] == plain]
+        if plain and len(places) == 1 and len(plain) < len(full):
+            return len(full) - len(plain) - places[0]
+        plain_ends.add(full[-1] if full else None)
+    # Marks that are no "special tokens" to it, or texts that read otherwise with them.
+    marks = {tokenizer.eos_token_id, tokenizer.sep_token_id} - {tokenizer.unk_token_id, None}
+    if plain_ends <= marks:
+        what = f"the tokenizer ends every text with {tokenizer.convert_ids_to_tokens(plain_ends.pop())}"
+        where = tokenizer.name_or_path or None
+        raise FactoryError(what, where=where, mend="Take the mark out of its post-processor")
+    return 0

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from factory.tasks.document import Document
+from factory.tasks.document import Document, marked
 
 
 def clean(text: str) -> str:
@@ -22,8 +22,12 @@ def clean(text: str) -> str:
 
 
 def document(row: Mapping[str, Any]) -> Document:
-    """Renders a row with the columns activity_label, ctx_a, ctx_b, endings, label (a digit string)."""
+    """Renders a row with the columns activity_label, ctx_a, ctx_b, endings, label (a digit string).
+
+    Raises:
+        ValueError: no ending has that number.
+    """
     context = clean(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
     endings = [clean(ending) for ending in row["endings"]]
-    gold = int(row["label"])
+    gold = marked(row["label"], range(len(endings)))
     return Document((context,), tuple(f" {e}" for e in endings), (gold,), f"{context} {endings[gold]}")

@@ -1,11 +1,12 @@
 """A model's scores in lighteval's own results JSON, made by lighteval's own loggers.
 
-Written by the evaluate stage as `lighteval.json`, the same for the same key: without the model's name and
-the time. `named` puts both in, at `results/<model>/results_<time>.json`, where lighteval's tools and the
-Hub look for it. Names are those of the suite as a lighteval task module (lighteval_tasks.py), which its
-own Pipeline would write: `openllm_v1_arc|25`, `openllm_v1_mmlu:anatomy|5`, `openllm_v1_mmlu:_average|5`,
-and `all` with each metric's mean over the tasks that have it. What lighteval has no place for stands
-under `factory`: the suite's own average, the intervals, and whether the figures compare with the suite's.
+Written by the evaluate stage as `lighteval.json`, the same for the same key: without the model's name, the
+time and where the rows came from. `named` puts them in, at `results/<model>/results_<time>.json`, where
+lighteval's tools and the Hub look for it. Names are those of the suite as a lighteval task module
+(lighteval_tasks.py), which its own Pipeline would write: `openllm_v1_arc|25`, `openllm_v1_mmlu:anatomy|5`,
+`openllm_v1_mmlu:_average|5`, and `all` with each metric's mean over the tasks that have it. What lighteval
+has no place for stands under `factory`: the suite's own average, the intervals, and whether the figures
+compare with the suite's.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def content(
         task = replace(_task(scores, name), subjects=tuple(one.group for one in read[name]))
         for config, one in zip(table(scores["suite"], [task]), read[name], strict=True):
             called = f"{config.name}|{found['shots']}"
+            config.hf_revision = None  # the suite's may not be what was read; `named` knows
             tasks[called] = LightevalTask(config)
             tracker.versions_logger.log(called, config.version)
             mine = [sample for sample in samples[name] if sample.group == one.group]
@@ -74,12 +76,15 @@ def content(
     return json.dumps(whole, cls=EnhancedJSONEncoder, indent=1, ensure_ascii=False)
 
 
-def named(text: str, model: str, started: datetime, seconds: float, out: Path) -> Path:
+def named(
+    text: str, model: str, record: Mapping[str, Any], started: datetime, seconds: float, out: Path
+) -> Path:
     """Writes lighteval.json's content as lighteval itself would after running `model`.
 
     Args:
         text: of lighteval.json.
         model: what to call it: a Hub id, or a plain name.
+        record: `key` and `inputs` of the artifact; a dataset's commit is told only where the Hub's was read.
         started: when scoring began.
         seconds: how long it took.
         out: the folder that gets `results/<model>/results_<time>.json`.
@@ -94,6 +99,13 @@ def named(text: str, model: str, started: datetime, seconds: float, out: Path) -
         end_time=began + seconds,
         total_evaluation_time_secondes=str(seconds),
     )
+    prefix = f"{whole['factory']['suite']}_"
+    for config in whole["config_tasks"].values():
+        task = config["name"].split(":")[0].removeprefix(prefix)
+        kind, _, reference = str(record["inputs"].get(f"data.{task}", "")).partition(":")
+        if kind == "hub":
+            config["hf_revision"] = reference.rpartition("@")[2]
+    whole["factory"] |= {name: record[name] for name in ("key", "inputs")}
     when = started.replace(tzinfo=None).isoformat().replace(":", "-")
     path = out / "results" / model / f"results_{when}.json"
     write_text(path, json.dumps(whole, indent=2, ensure_ascii=False))

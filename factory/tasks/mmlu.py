@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from factory.tasks.document import Document
+from factory.tasks.document import Document, marked
+from factory.wording import counted
 
 LETTERS = "ABCD"
 SUBJECTS = (
@@ -38,11 +39,17 @@ SUBJECTS = (
 
 
 def document(row: Mapping[str, Any]) -> Document:
-    """Renders a row with the columns question, subject, choices (four), answer (0..3)."""
+    """Renders a row with the columns question, subject, choices (four), answer (0..3).
+
+    Raises:
+        ValueError: the choices are not four, or the answer is none of them.
+    """
     subject = row["subject"].replace("_", " ")
     instruction = f"The following are multiple choice questions (with answers) about {subject}."
+    if len(row["choices"]) != len(LETTERS):
+        raise ValueError(f"it has {counted(len(row['choices']), 'choice')}, not {len(LETTERS)}")
     options = "".join(f"{letter}. {text}\n" for letter, text in zip(LETTERS, row["choices"], strict=True))
     context = f"{row['question'].strip()}\n{options}Answer:"
-    gold = int(row["answer"])
+    gold = marked(row["answer"], range(len(LETTERS)))
     shot = f"{context} {LETTERS[gold]}"
     return Document((context,), tuple(f" {x}" for x in LETTERS), (gold,), shot, instruction)

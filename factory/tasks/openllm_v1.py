@@ -16,7 +16,14 @@ The shots belong to the definition: `python -m factory.tasks.openllm_v1` prints 
 
 Rows come from the Hub at the commits that suites.py pins; for others, make a table with `revisions=` of
 your own (lighteval_tasks.py). A working directory with folders named like the ids (`allenai/ai2_arc/`), as
-any `datasets` folder, is read instead of the Hub.
+any `datasets` folder, is read instead of the Hub. `datasets` keeps a copy of what it read under HF_HOME
+and may return another folder's rows of the same name from there: set HF_DATASETS_CACHE to a fresh folder
+for each such directory.
+
+Known open difference: v1's harness gave causal models no token for the beginning of a text (its
+AutoCausalLM tokenized without special tokens); today's harness and this project add the one that a tokenizer
+adds by itself. So scores of models whose tokenizer begins with such a mark may differ a little from v1's.
+That was read in a pre-0.4 copy of lm_eval/models/huggingface.py, not at the very commit.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@ Light: a mistake in the last of six datasets shows before a model is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from factory.dataset_files import Wanted, column_names, read_rows, select_local
 from factory.errors import FactoryError
@@ -90,16 +91,31 @@ def _rendered(task: Task, files: Sequence[Path], preamble: str, where: str) -> l
     documents = []
     for index, row in enumerate(read_rows(files, task.columns, None)):
         try:
-            empty = [column for column in task.columns if row[column] is None]
-            if empty:  # most would be rendered as the word None
-                raise ValueError(f"its column '{empty[0]}' is empty")
+            for column in task.columns:  # most would be rendered as the word None
+                if _has_gap(row[column]):
+                    where_in = "is" if row[column] is None else "has an entry that is"
+                    raise ValueError(f"its column '{column}' {where_in} empty")
             document = task.document(row)
             _check(document, task)
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
-            what = f"row {index} is no row of {task.task} ({error})"
+            what = f"row {index} is no row of {task.task} ({_in_words(error)})"
             raise FactoryError(what, where=where, mend="Mend or remove the row") from error
         documents.append(replace(document, instruction=preamble) if preamble else document)
     return documents
+
+
+def _has_gap(value: Any) -> bool:
+    """Whether a value, or one inside it, is null."""
+    if isinstance(value, Mapping):
+        return any(map(_has_gap, value.values()))
+    return value is None or (isinstance(value, list | tuple) and any(map(_has_gap, value)))
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no '{error.args[0]}'"
+    # Only a ValueError was written for people.
+    return str(error) if isinstance(error, ValueError) else "a column holds values of another kind"
 
 
 def _check(document: Document, task: Task) -> None:

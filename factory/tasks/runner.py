@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterator, Sequence
+from typing import Any
 
 import torch
-from lighteval.models.abstract_model import LightevalModel
+from lighteval.models.abstract_model import LightevalModel, ModelConfig
 from lighteval.models.model_output import ModelResponse
 from lighteval.tasks.requests import Doc
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,16 +22,25 @@ from factory.errors import FactoryError
 from factory.tasks import generation
 from factory.tasks.encoding import Encoder
 from factory.tasks.judging import WORTH_SHARING, Bounds, Judge
+from factory.tasks.mmlu import SUBJECTS
 from factory.tasks.prefixes import Reader, Tokens, common_prefix
 from factory.tasks.states import State
 
 _DEFAULT_MAX_LENGTH = 2048  # v1's, for models that state none
+_NO_LENGTH = 10**9  # tokenizers without a length state one far above
 _MEMORY = 1 << 28  # bytes for keys and values without a GPU
 _GPU_SHARE = 0.4  # of the memory that is free once the model is loaded
 _MOST_TOKENS = 1 << 14  # in one pass; larger ones are no faster
 
 Batch = list[tuple[int, ModelResponse]]
 """Positions of documents in the list that was asked, each with its response."""
+
+
+class _NoCache:
+    """Stands where lighteval's models have their sample cache until lighteval_upstream.py takes it away."""
+
+    def _init_registry(self, registry: Any) -> None:
+        """Nothing is kept, so no task needs to be known."""
 
 
 class Runner(LightevalModel):
@@ -59,6 +69,9 @@ class Runner(LightevalModel):
     ) -> None:
         self.model, self._tokenizer, self.batch_size, self.advance = model, tokenizer, batch_size, advance
         self.cut = 0
+        # What lighteval's `Pipeline` asks of a model while it is built; the answers are not cached.
+        self.config = ModelConfig(model_name=model.config.name_or_path or model.config.model_type)
+        self._cache = _NoCache()
         self._reader = Reader(model, tokenizer.pad_token_id or 0)
         self._bounds = _bounds(model, batch_size, memory)
         self.notes: tuple[str, ...] = ()
@@ -79,12 +92,16 @@ class Runner(LightevalModel):
 
     @property
     def max_length(self) -> int:
-        """Positions the model was made for, in tokens."""
+        """Positions the model was made for, in tokens.
+
+        As in v1: where its configuration states none the tokenizer's length stands, else 2,048.
+        """
         config = self.model.config.get_text_config(decoder=True)
         for name in ("n_positions", "max_position_embeddings", "n_ctx"):
             if isinstance(value := getattr(config, name, None), int):
                 return value
-        return _DEFAULT_MAX_LENGTH
+        stated = self.tokenizer.model_max_length
+        return stated if isinstance(stated, int) and 0 < stated < _NO_LENGTH else _DEFAULT_MAX_LENGTH
 
     def loglikelihood(self, docs: list[Doc]) -> list[ModelResponse]:
         """Log-probability of every choice of every document after its prompt, in the documents' order."""
@@ -113,7 +130,7 @@ class Runner(LightevalModel):
         Documents of one task and id come in the same batch; prefixes are shared within a task.
 
         Raises:
-            FactoryError: a log-probability is no number; names task and row.
+            FactoryError: a log-probability is not finite; names task and row.
         """
         judge, encoder = Judge(self._reader, self._bounds), Encoder(self.tokenizer, self.max_length)
         for group in _by_task(docs).values():
@@ -144,7 +161,7 @@ class Runner(LightevalModel):
         is cut from the left so that prompt and continuation fit the model. `done` is as in `judged`.
 
         Raises:
-            FactoryError: the best logit of a row is no number; names task and row.
+            FactoryError: the best logit of a row is not finite; names task and row.
         """
         encoder = Encoder(self.tokenizer, self.max_length)
         for group in _by_task(docs).values():
@@ -183,8 +200,9 @@ class Runner(LightevalModel):
         return answered
 
     def _no_number(self, doc: Doc) -> FactoryError:
-        task, row = doc.task_name.split("|")[0], doc.id.rpartition("/")[2]
-        what = f"{task}: the model's output for row {row} is not a number"
+        name, row = doc.task_name.split("|")[0], doc.id.rpartition("/")[2]
+        task = f"mmlu ({name})" if name in SUBJECTS else name
+        what = f"{task}: the model's output for row {row} is not finite"
         where = self.model.config.name_or_path or None
         return FactoryError(what, where=where, mend="Check its weights, or compute in a wider number format")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ class Sample:
         group: its MMLU subject, else the task.
         prediction: the choice or the generated text that was scored.
         gold: the right answer.
-        correct: whether it was answered rightly; None where the metric knows shares only (mc2).
+        correct: whether it was answered rightly; of mc2, whether more than half of the model's mass on the
+            choices is on true ones.
         logprobs: of each choice in order; None for generated text.
         text: what was generated; None for choices.
         prompt: hash of all that the model read before the answer, see `prompt_hash`.
@@ -105,8 +106,11 @@ class Journal:
             self._stream = None
 
 
-def write_parquet(samples: Iterable[Sample], path: Path) -> None:
-    """One row a sample, whole or not at all: what is there counts as done after an interruption."""
+def write_parquet(samples: Iterable[Sample], path: Path, told: Mapping[str, str] | None = None) -> None:
+    """One row a sample, whole or not at all: what is there counts as done after an interruption.
+
+    `told` goes into the file's own metadata, by key.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -123,7 +127,7 @@ def write_parquet(samples: Iterable[Sample], path: Path) -> None:
         "cut": pa.int64(),
     }
     rows = [asdict(sample) for sample in samples]
-    table = pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))
+    table = pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()), metadata=dict(told or {})))
     _write_whole(path, lambda place: pq.write_table(table, place))
 
 

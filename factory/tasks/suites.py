@@ -72,6 +72,8 @@ class Task:
         version: raised when its prompts or its metric change.
         revision: the Hub commit of its dataset; None takes the newest there is when a run is planned,
             which is recorded with the scores and part of their key.
+        rows: how many rows the scored split has, of all subjects together; None where any number will do.
+        shots_rows: the same of the rows that the solved examples are drawn from.
     """
 
     task: str
@@ -92,31 +94,34 @@ class Task:
     subjects: tuple[str, ...] = ()
     version: int = 1
     revision: str | None = None
+    rows: int | None = None
+    shots_rows: int | None = None
 
 
 # The revisions are those that public evaluation code pins (inspect_evals and others); they were each
 # dataset's newest commit in September 2026. They were never compared with the Hub from here.
+# The numbers of rows are those of the dataset cards; figures from other rows do not compare.
 _OPENLLM_V1 = (
     Task("arc", "allenai/ai2_arc", "ARC-Challenge", "test", "train", 25, "random", "acc_norm", 0.25,
          ("question", "choices", "answerKey"), arc.document,
-         revision="210d026faf9955653af8916fad021475a3f00453"),
+         revision="210d026faf9955653af8916fad021475a3f00453", rows=1172, shots_rows=1119),
     Task("hellaswag", "Rowan/hellaswag", "default", "validation", "train", 10, "random", "acc_norm", 0.25,
          ("activity_label", "ctx_a", "ctx_b", "endings", "label"), hellaswag.document,
-         revision="218ec52e09a7e7462a5400043bb9a69a41d06b76"),
+         revision="218ec52e09a7e7462a5400043bb9a69a41d06b76", rows=10042, shots_rows=39905),
     Task("mmlu", "cais/mmlu", None, "test", "dev", 5, "first", "acc", 0.25,
          ("question", "subject", "choices", "answer"), mmlu.document,
          by_subject=True, skip_configs=("all", "auxiliary_train"), subjects=mmlu.SUBJECTS,
-         revision="c30699e8356da336a370243923dbaf21066bb9fe"),
+         revision="c30699e8356da336a370243923dbaf21066bb9fe", rows=14042, shots_rows=285),
     # Chance: the mean share of true answers among the listed ones, over the 817 questions.
     Task("truthfulqa", "truthfulqa/truthful_qa", "multiple_choice", "validation", "validation", 0, "random",
          "mc2", 0.45, ("question", "mc2_targets"), truthfulqa.document, preamble=truthfulqa.PREAMBLE,
-         revision="741b8276f2d1982aa3d5b832d3ee81ed3b896490"),
+         revision="741b8276f2d1982aa3d5b832d3ee81ed3b896490", rows=817, shots_rows=817),
     Task("winogrande", "allenai/winogrande", "winogrande_xl", "validation", "train", 5, "random", "acc", 0.5,
          ("sentence", "option1", "option2", "answer"), winogrande.document,
-         revision="01e74176c63542e6b0bcb004dcdea22d94fb67b5"),
+         revision="01e74176c63542e6b0bcb004dcdea22d94fb67b5", rows=1267, shots_rows=40398),
     Task("gsm8k", "openai/gsm8k", "main", "test", "train", 5, "random", "exact_match", 0.0,
          ("question", "answer"), gsm8k.document,
-         revision="740312add88f781978c0658806c59bc2815b9866"),
+         revision="740312add88f781978c0658806c59bc2815b9866", rows=1319, shots_rows=7473),
 )  # fmt: skip
 
 _SANDBOX = {  # task: (dataset, shots)
@@ -140,6 +145,8 @@ def _sandbox(task: Task) -> Task:
         preamble_file=own_preamble,
         subjects=(),
         revision=None,
+        rows=None,
+        shots_rows=None,
     )
 
 

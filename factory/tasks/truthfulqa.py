@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from factory.tasks.document import Document
+from factory.tasks.document import Document, as_long
 
 # The preamble of the benchmark's own authors (Lin et al. 2021, "QA prompt"), as v1 used it.
 PREAMBLE = "\n\n".join(
@@ -36,10 +36,18 @@ def document(row: Mapping[str, Any], preamble: str = PREAMBLE) -> Document:
 
     Only the true answers before the first false one count as true, as in v1 (two of the 817 rows have
     a true answer further down).
+
+    Raises:
+        ValueError: a choice has no label, a label is neither 0 nor 1, or the first choice is false.
     """
     targets = row["mc2_targets"]
-    labels = [int(label) for label in targets["labels"]]
+    as_long(targets["choices"], targets["labels"])
+    labels = [int(label) if label in (0, 1, "0", "1") else -1 for label in targets["labels"]]
+    if -1 in labels:
+        raise ValueError("a label is neither 0 nor 1")
     gold = tuple(range(labels.index(0) if 0 in labels else len(labels)))
+    if not gold:
+        raise ValueError("its first choice is not marked as right")
     context = f"Q: {row['question']}\nA:"
     choices = tuple(f" {choice}" for choice in targets["choices"])
     return Document((context,), choices, gold, context + choices[gold[0]], preamble)

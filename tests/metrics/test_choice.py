@@ -61,9 +61,12 @@ def test_an_order_is_followed() -> None:
     assert (choose(STEPS, 3).blocks, choose(STEPS, 3).score) == ((2, 5, 6), 4.0)
     said = sentence(STEPS, choose(STEPS, 2))
     assert said == (
-        "removed one by one, blocks 2 and 5, 0-based, of 8, have the least increase of perplexity: 1.25"
+        "removed one by one, blocks 2 and 5, 0-based, of 8, have the least increase of perplexity: "
+        "1.25 together"
     )
-    assert ranking_cells(ranking(STEPS, 2, removed=(2, 5)))[1:] == [
+    heads, *lines = ranking_cells(ranking(STEPS, 2, removed=(2, 5)))
+    assert heads[1:] == ["block, in order of removal", "increase of perplexity so far"]
+    assert lines == [
         ["1", "5 (chosen)", "0.5"], ["2", "2 (chosen)", "1.25"], ["3", "6", "4"],
     ]  # fmt: skip
 

@@ -22,6 +22,7 @@ PREFIXES = {
     "opt": "model.decoder.layers.",
     "gptj": "transformer.h.",
     "mpt": "transformer.blocks.",
+    "openai-gpt": "h.",
 }
 
 

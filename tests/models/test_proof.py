@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from factory.errors import FactoryError
 from factory.models import memory, proof, proof_plan, streamed_proof
 from factory.models.checkpoint import read_checkpoint
+from factory.models.in_memory import remove_in_memory
 from factory.models.surgery import drop_blocks
 
 
@@ -46,6 +47,41 @@ def test_a_wide_window_is_made_narrow_in_both_models_only_where_it_is_much_work(
     found = proof.prove(*pruned)
     assert (found.window, found.narrowed_from, found.tokens) == (3, 5, 2 * 16 + (3 + 8) + 8)
     assert "windows of 5 made 3" in found.sentence()
+
+
+def test_a_base_that_does_not_run_itself_is_told_from_blocks_that_are_needed(tmp_path: Path) -> None:
+    """Youtu takes the width of its rotations from `head_dim`, which is not that of these heads."""
+    heads = {
+        "kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8,
+        "num_key_value_heads": 4,
+    }  # fmt: skip
+    base = random_model(tmp_path / "base", "youtu", **heads)
+    kept = drop_blocks(base, tmp_path / "pruned", (2,)).kept
+    with pytest.raises(FactoryError, match="does not run as it is, with all its blocks") as refused:
+        proof.prove(base, tmp_path / "pruned", kept)
+    assert refused.value.where == str(base) and "cannot be removed safely" not in str(refused.value)
+
+
+def test_a_base_that_needs_its_blocks_is_not_called_broken(
+    pruned: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(model: Any, kept: Any) -> None:
+        remove_in_memory(model, kept)
+        model.model.layers[kept[1]] = torch.nn.Linear(1, 1)
+
+    monkeypatch.setattr(proof, "remove_in_memory", spoil)
+    with pytest.raises(FactoryError, match="the model does not run without these blocks"):
+        proof.prove(*pruned)
+
+
+def test_a_head_that_is_missing_has_its_own_message(tmp_path: Path) -> None:
+    base = random_model(tmp_path / "base", "llama")
+    weights = load_file(base / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    kept = drop_blocks(base, tmp_path / "pruned", (2,)).kept
+    with pytest.raises(FactoryError, match=r"has no language-model head \(lm_head.weight\)"):
+        proof.prove(base, tmp_path / "pruned", kept)
 
 
 @pytest.mark.parametrize("change", [1e-3, -1e-3])

@@ -44,10 +44,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write(rows[:4], root / "hellaswag/data/validation-00000-of-00001.parquet")
     write(rows[4:5], root / "hellaswag/data/train-00000-of-00002.parquet")
     write(rows[5:], root / "hellaswag/data/train-00001-of-00002.parquet")
-    for subject, count in (("art", 4), ("high_school_law", 2)):
+    for subject, count in (("anatomy", 4), ("virology", 2)):
         write([mmlu_row(i, subject) for i in range(count)], root / f"mmlu/{subject}/test.parquet")
         write([mmlu_row(i, subject) for i in range(9, 12)], root / f"mmlu/{subject}/dev.parquet")
-    write([mmlu_row(i, "art") for i in range(30)], root / "mmlu/all/test.parquet")
+    write([mmlu_row(i, "anatomy") for i in range(30)], root / "mmlu/all/test.parquet")
     write([truthfulqa_row(i) for i in range(3)], root / "truthfulqa/multiple_choice/validation.parquet")
     (root / "truthfulqa/preamble.txt").write_text("Q: Own?\nA: Own preamble.\n")
     write([winogrande_row(i) for i in range(4)], root / "winogrande/rows/scored.jsonl")
@@ -139,11 +139,11 @@ def test_mmlu_is_the_mean_over_the_subjects(scored: Any) -> None:
     out, facts, _ = scored
     rows = samples(out, "mmlu")
     assert [(row["group"], row["index"]) for row in rows] == [
-        *(("art", i) for i in range(4)), *(("high_school_law", i) for i in range(2)),
+        *(("anatomy", i) for i in range(4)), *(("virology", i) for i in range(2)),
     ]  # fmt: skip
     means = [
         sum(row["score"] for row in rows if row["group"] == subject) / count
-        for subject, count in (("art", 4), ("high_school_law", 2))
+        for subject, count in (("anatomy", 4), ("virology", 2))
     ]
     assert facts["tasks"]["mmlu"]["value"] == pytest.approx(sum(means) / 2)
 
@@ -215,7 +215,9 @@ def test_limit_scores_the_first_of_the_shuffled_order_of_each_subject(
     assert facts["tasks"]["mmlu"]["n"] == 4
     order = [0, 1, 2, 3]
     random.Random(42).shuffle(order)
-    assert [row["index"] for row in samples(tmp_path, "mmlu") if row["group"] == "art"] == sorted(order[:2])
+    assert [row["index"] for row in samples(tmp_path, "mmlu") if row["group"] == "anatomy"] == sorted(
+        order[:2]
+    )
 
 
 def broken(
@@ -254,26 +256,57 @@ def test_truthfulqa_takes_no_shots(tmp_path: Path) -> None:
     assert "takes no shots" in message
 
 
+def truth(choices: list[Any], labels: list[int]) -> dict[str, Any]:
+    return {**truthfulqa_row(0), "mc2_targets": {"choices": choices, "labels": labels}}
+
+
 @pytest.mark.parametrize(
-    ("task", "row"),
+    ("task", "row", "why"),
     [
-        ("winogrande", {**winogrande_row(0), "answer": ""}),
-        ("winogrande", {**winogrande_row(0), "answer": "0"}),
-        ("winogrande", {**winogrande_row(0), "sentence": "No blank."}),
-        ("hellaswag", {**hellaswag_row(0), "label": "-1"}),
-        ("arc", {**arc_row(0), "answerKey": "E"}),
-        ("arc", {**arc_row(0), "question": None}),
-        ("gsm8k", {**gsm8k_row(0), "answer": "It is 4."}),
-        ("mmlu", {**mmlu_row(0, "art"), "choices": ["a", "b"]}),
+        ("winogrande", {**winogrande_row(0), "answer": ""}, "its answer is ''"),
+        ("winogrande", {**winogrande_row(0), "answer": "0"}, "its answer is '0'"),
+        ("winogrande", {**winogrande_row(0), "answer": "3"}, "its answer is '3'"),
+        ("winogrande", {**winogrande_row(0), "sentence": "No blank."}, "the sentence has no blank"),
+        ("hellaswag", {**hellaswag_row(0), "label": "-1"}, "its answer is '-1'"),
+        ("hellaswag", {**hellaswag_row(0), "label": ""}, "its answer is ''"),
+        ("hellaswag", {**hellaswag_row(0), "endings": ["a", None, "b", "c"]}, "its column 'endings' has an "),
+        ("arc", {**arc_row(0), "answerKey": "E"}, "its answer is 'E'"),
+        ("arc", {**arc_row(0), "question": None}, "its column 'question' is empty"),
+        (
+            "arc",
+            {**arc_row(0), "choices": {"text": ["a", None], "label": ["A", "B"]}},
+            "entry that is empty",
+        ),
+        (
+            "arc",
+            {**arc_row(0), "choices": {"text": ["a"], "label": ["A", "B"]}},
+            "choices are 1,",
+        ),
+        ("gsm8k", {**gsm8k_row(0), "answer": "It is 4."}, "its answer does not end in"),
+        ("mmlu", {**mmlu_row(0, "anatomy"), "choices": ["a", "b"]}, "it has 2 choices, not 4"),
+        (
+            "mmlu",
+            {**mmlu_row(0, "anatomy"), "choices": ["a", "b", "c", None]},
+            "'choices' has an entry",
+        ),
+        ("mmlu", {**mmlu_row(0, "anatomy"), "answer": 4}, "its answer is '4'"),
+        ("truthfulqa", truth(["yes", "no"], [0, 1]), "its first choice is not marked as right"),
+        ("truthfulqa", truth(["yes", None], [1, 0]), "its column 'mc2_targets' has an entry that is empty"),
+        ("truthfulqa", truth(["yes"], [1, 0]), "its choices are 1, its labels 2"),
+        ("truthfulqa", truth(["yes", "no"], [1, 7]), "a label is neither 0 nor 1"),
     ],
 )
-def test_a_row_without_a_usable_answer_is_named(tmp_path: Path, task: str, row: dict[str, Any]) -> None:
-    assert f"row 1 is no row of {task}" in broken(tmp_path, task, [FIRST[task], row], [FIRST[task]] * 3)
+def test_a_row_without_a_usable_answer_is_named(
+    tmp_path: Path, task: str, row: dict[str, Any], why: str
+) -> None:
+    message = broken(tmp_path, task, [FIRST[task], row], [] if task == "truthfulqa" else [FIRST[task]] * 5)
+    assert f"row 1 is no row of {task}" in message
+    assert why in message
 
 
 FIRST: dict[str, dict[str, Any]] = {
-    "arc": arc_row(0), "gsm8k": gsm8k_row(0), "hellaswag": hellaswag_row(0), "mmlu": mmlu_row(0, "art"),
-    "winogrande": winogrande_row(0),
+    "arc": arc_row(0), "gsm8k": gsm8k_row(0), "hellaswag": hellaswag_row(0), "mmlu": mmlu_row(0, "anatomy"),
+    "winogrande": winogrande_row(0), "truthfulqa": truthfulqa_row(0),
 }  # fmt: skip
 
 

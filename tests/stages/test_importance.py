@@ -80,6 +80,20 @@ def test_equals_the_definition(tiny_model: Path, tmp_path: Path, side: str, batc
     assert written["tokens"] == sum(min(30, len(text.encode())) for text in TEXTS if text.strip())
 
 
+def test_texts_are_no_longer_than_the_models_positions(tiny_model: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 16}))
+    settings = importance.Settings(data=TextSpec(name="calibration", rows=5), max_tokens=1024)
+    inputs = {"base": base, "calibration": calibration(tmp_path / "texts", TEXTS)}
+    importance.run(settings, inputs, tmp_path, lambda *a, **k: None)
+    written = json.loads((tmp_path / "importance.json").read_text())
+    expected = naive(tiny_model, [text for text in TEXTS if text.strip()], 16)
+    for row, reference in zip(written["distances"], expected, strict=True):
+        assert row == pytest.approx(reference, abs=1e-4)
+    assert written["cut_at"] == 16
+
+
 def test_texts_without_a_token_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     base = shutil.copytree(tiny_model, tmp_path / "base")
     rules = json.loads((base / "tokenizer.json").read_text())

@@ -171,7 +171,7 @@ SHAPES = {
         STEPS,
         [2, 5],
         "removed one by one, blocks 2 and 5, 0-based, of 12, have the least increase of perplexity",
-        "|  | block, in order of removal | figure |",
+        "|  | block, in order of removal | increase of perplexity so far |",
     ),
 }
 

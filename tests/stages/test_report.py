@@ -158,12 +158,23 @@ def test_steps_side_by_side_count_once_in_wall_time_and_pauses_not_at_all(tmp_pa
     assert "| *wall time* | – | 2 min 55 s |" in page  # noqa: RUF001
 
 
+def test_what_keeps_the_scores_from_comparing_is_told_as_scores_json_has_it(tmp_path: Path) -> None:
+    inputs = artifacts(tmp_path)
+    path = inputs["evaluate.base"] / "scores.json"
+    said = "arc: the rows are 12 of 1,172: not comparable"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "why_not": [said]}))
+    content, page = report_on(inputs, tmp_path / "out")
+    assert content["deviations"] == [said] and f"{said}." in content["summary"]
+    assert page.count(said) == 2, "in the summary and beside the scores"
+
+
 def test_the_limit_of_the_evaluation_is_told(tmp_path: Path, made: tuple[Path, dict, str]) -> None:
     inputs = artifacts(tmp_path)
     for row in ROWS:
         edit_record(inputs[f"evaluate.{row.name}"], "settings", limit=60)
     content, page = report_on(inputs, tmp_path / "out")
     assert (made[1]["limit"], content["limit"]) == (None, 60)
+    assert content["deviations"][0].startswith("Only the first 60 documents")
     said = "Only the first 60 documents of each task or subject are scored"
     assert sum(said in line for line in content["summary"]) == 1
     assert page.count(said) == 2, "in the summary and beside the scores"

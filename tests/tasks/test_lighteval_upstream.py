@@ -18,10 +18,11 @@ from lighteval.models.transformers.transformers_model import TransformersModelCo
 from lighteval.pipeline import ParallelismManager, Pipeline, PipelineParameters
 from lighteval.tasks.registry import Registry
 from lighteval.tasks.requests import Doc
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from factory import sandbox
 from factory.tasks.lighteval_upstream import working
+from factory.tasks.runner import Runner
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: whoever asks the network is refused at once
 BUNDLED = ("tiny_benchmarks", "mt_bench.main", "mix_eval.main")
@@ -135,6 +136,20 @@ def test_other_weights_under_one_name_get_the_old_scores_only_without_the_workar
         monkeypatch.undo()
     with working():
         assert logprobs() != cached
+
+
+def test_lightevals_pipeline_takes_our_runner(module: Path, tmp_path: Path) -> None:
+    folder = sandbox.model_folder()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    runner = Runner(model, AutoTokenizer.from_pretrained(folder), 4)
+    parameters = PipelineParameters(
+        launcher_type=ParallelismManager.NONE, custom_tasks_directory=str(module), max_samples=2
+    )
+    tracker = EvaluationTracker(output_dir=str(tmp_path / "out"))
+    with working():
+        pipeline = Pipeline("sandbox_v1_arc|1", parameters, tracker, model=runner)
+        pipeline.evaluate()
+    assert 0 <= pipeline.get_results()["results"]["all"]["acc_norm"] <= 1
 
 
 def test_lighteval_is_itself_again_afterwards() -> None:

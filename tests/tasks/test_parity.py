@@ -20,6 +20,7 @@ lm_eval = pytest.importorskip(
 )
 
 from harness import Case, asked, case, prepare  # noqa: E402
+from lighteval.tasks.requests import Doc  # noqa: E402
 from lm_eval.evaluator import evaluate  # noqa: E402
 from lm_eval.models.huggingface import HFLM  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
@@ -31,6 +32,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 from factory import sandbox  # noqa: E402
 from factory.tasks import gsm8k, truthfulqa  # noqa: E402
 from factory.tasks import lighteval_compat as compat  # noqa: E402
+from factory.tasks.encoding import Encoder  # noqa: E402
 from factory.tasks.mmlu import SUBJECTS  # noqa: E402
 from factory.tasks.runner import Runner  # noqa: E402
 
@@ -204,6 +206,19 @@ def test_drift_truthfulqa_is_lost_when_every_answer_underflows(harness: Callable
     with pytest.warns(RuntimeWarning):
         today = harness("truthfulqa_mc2").process_results(row, [(-1000.0, False), (-1000.0, False)])
     assert np.isnan(today["acc"])
+
+
+def test_drift_a_mark_that_the_tokenizer_puts_first_is_read(bpe_model: Path) -> None:
+    """v1's causal models read none (read in a pre-0.4 copy); today's harness adds it, and so do we."""
+    tokenizer = AutoTokenizer.from_pretrained(bpe_model, bos_token="<|end|>")
+    first = TemplateProcessing(single="<|end|> $A", special_tokens=[("<|end|>", 0)])
+    tokenizer.backend_tokenizer.post_processor = first
+    model = AutoModelForCausalLM.from_pretrained(bpe_model, dtype=torch.float32).eval()
+    today = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
+    (ours,) = Encoder(tokenizer, 4096).prompts([Doc("a b", [""], 0)])
+    assert (
+        ours.tolist() == today.tok_encode("a b") == [0, *tokenizer("a b", add_special_tokens=False).input_ids]
+    )
 
 
 def test_drift_mmlu_weights_subjects_by_their_size() -> None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from factory.tasks import results
 from factory.tasks.bootstrap import standard_error
+from factory.tasks.document import Document
+from factory.tasks.rows import Rows
 from factory.tasks.samples import Sample
 from factory.tasks.suites import SUITES
 
@@ -23,9 +25,25 @@ def samples(scores: dict[str, list[float]], cut: int = 0) -> list[Sample]:
     ]
 
 
-def scored(limit: int | None = None, shots: dict[str, int] | None = None, **tasks: list[Sample]) -> Any:
+def rows_of(
+    name: str, scored: int | None = None, examples: int | None = None, subjects: int = 57
+) -> list[Rows]:
+    """As many rows as the leaderboard has, or others; all of MMLU's in its first subject."""
+    task, one = SUITES["openllm_v1"][name], Document(("q",), (" a",), (0,), "q a")
+    first = [one] * (scored or task.rows or 0), [one] * (examples or task.shots_rows or 0)
+    groups = task.subjects[:subjects] or (name,)
+    return [Rows(group, *(first if i == 0 else ([], []))) for i, group in enumerate(groups)]
+
+
+def scored(
+    limit: int | None = None,
+    shots: dict[str, int] | None = None,
+    rows: dict[str, list[Rows]] | None = None,
+    **tasks: list[Sample],
+) -> Any:
     shots = {name: SUITES["openllm_v1"][name].shots for name in tasks} | (shots or {})
-    return results.scores("openllm_v1", shots, limit, tasks, replicates=200, seed=0)
+    read = {name: rows_of(name) for name in tasks} | (rows or {})
+    return results.scores("openllm_v1", shots, limit, read, tasks, replicates=200, seed=0)
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=40))
@@ -53,7 +71,7 @@ def test_the_averages_error_is_that_of_the_mean_of_the_tasks() -> None:
 
 
 def test_one_document_has_no_standard_error() -> None:
-    found = scored(mmlu=samples({"anatomy": [0.0, 1.0], "virology": [1.0]}))
+    found = scored(mmlu=samples({"anatomy": [1.0]}))
     assert found["tasks"]["mmlu"]["stderr"] is None and found["average"]["stderr"] is None
 
 
@@ -71,6 +89,30 @@ def test_a_whole_suite_compares_and_a_part_of_one_does_not() -> None:
     found = scored(**whole)
     assert not found["comparable"]
     assert found["why_not"] == ["The average leaves out mmlu, gsm8k: not comparable with the suite's"]
+
+
+def test_rows_that_are_not_the_benchmarks_own_do_not_compare() -> None:
+    whole = {name: samples({name: [0.0, 1.0]}) for name in SUITES["openllm_v1"]}
+    found = scored(rows={"arc": rows_of("arc", 12), "gsm8k": rows_of("gsm8k", None, 30)}, **whole)
+    assert not found["comparable"]
+    assert found["why_not"] == [
+        "arc: the rows are 12 of 1,172: not comparable",
+        "gsm8k: the rows for its shots are 30 of 7,473: not comparable",
+    ]
+    # TruthfulQA draws no examples: one number is told, once.
+    found = scored(rows={"truthfulqa": rows_of("truthfulqa", 12, 12)}, **whole)
+    assert found["why_not"] == ["truthfulqa: the rows are 12 of 817: not comparable"]
+
+
+def test_missing_subjects_are_listed() -> None:
+    (said,) = (
+        line
+        for line in scored(2, rows={"mmlu": rows_of("mmlu", subjects=55)}, mmlu=samples({"anatomy": [0.0]}))[
+            "why_not"
+        ]
+        if line.startswith("mmlu lacks")
+    )
+    assert said == "mmlu lacks 2 of its 57 subjects: not comparable (virology, world_religions)"
 
 
 def test_cut_prompts_are_counted_by_document() -> None:

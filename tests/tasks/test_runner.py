@@ -12,6 +12,8 @@ from plain_passes import TOLERANCE, documents, one_by_one, plain
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BloomConfig,
+    BloomForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
 )
@@ -214,5 +216,57 @@ def test_logits_that_are_no_numbers_name_the_row(tiny_model: Path, tokenizer: An
     ]
     broken.lm_head.weight = torch.nn.Parameter(broken.lm_head.weight.nan_to_num(0, 0, 0))
     runner = Runner(broken, tokenizer, 1)
-    with pytest.raises(FactoryError, match="arc: the model's output for row 1 is not a number"):
+    with pytest.raises(FactoryError, match="arc: the model's output for row 1 is not finite"):
         runner.greedy_until(docs) if generates else runner.loglikelihood(docs)
+    for doc in docs:
+        doc.task_name = "abstract_algebra|5"
+    with pytest.raises(FactoryError, match=r"mmlu \(abstract_algebra\): .* row 1 is not finite"):
+        runner.greedy_until(docs) if generates else runner.loglikelihood(docs)
+
+
+def test_a_mark_that_ends_every_text_is_not_read(tiny_model: Path, model: Any, talker: Any) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    def tokenizer(template: str) -> Any:
+        made = AutoTokenizer.from_pretrained(tiny_model)
+        marks = [(mark, made.convert_tokens_to_ids(mark)) for mark in ("<|system|>", made.eos_token)]
+        made.backend_tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=marks)
+        return made
+
+    begun = tokenizer("<|system|> $A")
+    ended = tokenizer(f"<|system|> $A {begun.eos_token}")
+    assert ended("a")["input_ids"] == [*begun("a")["input_ids"], begun.eos_token_id]
+    without, found = (Runner(model, one, 4).loglikelihood(documents()) for one in (begun, ended))
+    assert [one.logprobs for one in found] == [one.logprobs for one in without]
+    assert [one.output_tokens for one in found] == [one.output_tokens for one in without]
+    asked = [Doc(f"Q: {'bee ' * n}\nA:", [""], 0, generation_size=9) for n in (1, 2)]
+    without, found = (Runner(talker, one, 4).greedy_until(asked) for one in (begun, ended))
+    assert [one.output_tokens for one in found] == [one.output_tokens for one in without]
+
+
+def test_a_mark_that_cannot_be_told_from_the_text_is_refused(tiny_model: Path, model: Any) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+
+    class Ending(type(tokenizer)):  # type: ignore[misc]
+        """Puts the end behind every text, whatever it is asked."""
+
+        def __call__(self, text: Any, **settings: Any) -> Any:
+            texts = [text] if isinstance(text, str) else text
+            ids = [[*row, self.eos_token_id] for row in super().__call__(texts, **settings)["input_ids"]]
+            return {"input_ids": ids[0] if isinstance(text, str) else ids}
+
+    tokenizer.__class__ = Ending
+    with pytest.raises(FactoryError, match="the tokenizer ends every text with"):
+        Runner(model, tokenizer, 4).loglikelihood(documents())
+
+
+@pytest.mark.parametrize(("stated", "expected"), [(777, 777), (int(1e30), 2048)])
+def test_without_a_length_in_its_configuration_the_tokenizers_stands(
+    tiny_model: Path, model: Any, monkeypatch: pytest.MonkeyPatch, stated: int, expected: int
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    monkeypatch.setattr(tokenizer, "model_max_length", stated)
+    assert Runner(model, tokenizer, 4).max_length == model.config.max_position_embeddings
+    config = BloomConfig(vocab_size=len(tokenizer), hidden_size=16, n_layer=1, n_head=2)
+    unlimited = BloomForCausalLM(config).eval()
+    assert Runner(unlimited, tokenizer, 4).max_length == expected
