@@ -28,8 +28,8 @@ from factory.tasks.states import State
 
 _DEFAULT_MAX_LENGTH = 2048  # v1's, for models that state none
 _NO_LENGTH = 10**9  # tokenizers without a length state one far above
-_MEMORY = 1 << 29  # bytes for a batch without a GPU
-_GPU_SHARE = 0.6  # of the memory that is free once the model is loaded
+_MEMORY = 1 << 28  # bytes for keys and values without a GPU
+_GPU_SHARE = 0.4  # of the memory that is free once the model is loaded
 _MOST_TOKENS = 1 << 14  # in one pass; larger ones are no faster
 
 Batch = list[tuple[int, ModelResponse]]
@@ -51,8 +51,8 @@ class Runner(LightevalModel):
         tokenizer: the model's own.
         batch_size: questions a batch at most.
         advance: told how many more questions are finished, whenever some are.
-        memory: bytes that a batch may take; None chooses by the device. Questions of long contexts come
-            in smaller batches.
+        memory: bytes that the keys and values of a batch may take; passes and their logits take half as
+            much again. None chooses by the device. Questions of long contexts come in smaller batches.
 
     Attributes:
         cut: documents whose prompt did not fit the model and lost its beginning, so far.
@@ -276,7 +276,7 @@ def _in_order(batches: Iterator[Batch]) -> list[ModelResponse]:
 
 
 def _bounds(model: PreTrainedModel, questions: int, memory: int | None) -> Bounds:
-    """Half of the memory for keys and values, a quarter each for one pass and for its logits."""
+    """As much as the memory for keys and values, a quarter of it for one pass and one for its logits."""
     if memory is None:
         on_gpu = model.device.type == "cuda"
         memory = int(torch.cuda.mem_get_info(model.device)[0] * _GPU_SHARE) if on_gpu else _MEMORY
@@ -286,4 +286,4 @@ def _bounds(model: PreTrainedModel, questions: int, memory: int | None) -> Bound
     token = (12 * config.hidden_size + 3 * inner) * model.dtype.itemsize
     tokens = min(_MOST_TOKENS, memory // 4 // token)
     # Logits, a float32 copy of them, and the exponentials that logsumexp takes the sum of.
-    return Bounds(questions, tokens, memory // 2, memory // 4 // (model.dtype.itemsize + 8))
+    return Bounds(questions, tokens, memory, memory // 4 // (model.dtype.itemsize + 8))
