@@ -79,7 +79,7 @@ async def create(request: Request) -> Response:
     if not _ID.match(short) or short.endswith(".git"):
         raise RefusedError(400, f"Invalid repository name: {short}")
     name, private = f"{namespace}/{short}", _private(body)
-    answer = {"url": url_of(request, kind, name), "name": name, "id": name}
+    answer: dict[str, Any] = {"url": url_of(request, kind, name), "name": name, "id": name}
     try:
         hub_of(request).store.create(kind, name, caller.user, bool(private))
     except ConflictError:

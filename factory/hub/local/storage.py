@@ -240,13 +240,22 @@ class Store:
         root.mkdir(parents=True, exist_ok=True)
         self.blobs = Blobs(root / "blobs")
         self._mutex = threading.RLock()
+        self._depth = 0
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Within, no other thread or process moves a ref or changes an account."""
-        with self._mutex, (self.root / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        """Within, no other thread or process moves a ref or changes an account. It may be nested."""
+        with self._mutex:
+            if self._depth:  # a second handle of one process would wait for the first
+                yield
+                return
+            with (self.root / "lock").open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                self._depth = 1
+                try:
+                    yield
+                finally:
+                    self._depth = 0
 
     def folder(self, kind: Kind, name: str) -> Path:
         """Where a repository is kept."""
