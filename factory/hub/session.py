@@ -38,7 +38,7 @@ class Patience:
 
 
 def connect(patience: Patience, token: str | None = None, endpoint: str | None = None) -> Any:
-    """A HfApi whose calls end: from then on every call of huggingface_hub in this process has the deadline."""
+    """A HfApi whose calls end: from then on all calls of huggingface_hub in this process have the deadline."""
     from huggingface_hub import HfApi
 
     _set_deadline(patience.seconds)

@@ -17,6 +17,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -215,8 +216,8 @@ class _Work:
         send, remove = self._changes(self._tree(head))
         if not send and not remove:
             return head, False, None
-        if create_pr and (found := self._open_pull_request()):
-            return found[0], False, found[1]
+        if create_pr and (opened := self._open_pull_request()):
+            return opened[0], False, opened[1]
         operations = self._operations(send, remove)
         for attempt in range(1, self.patience.tries + 1):
             try:
@@ -256,7 +257,7 @@ class _Work:
 
         for ref in reversed(patiently(ask, self.patience) or []):
             number = int(ref.ref.rpartition("/")[2])
-            if self._is_complete(ref.ref) and patiently(lambda n=number: is_open(n), self.patience):
+            if self._is_complete(ref.ref) and patiently(partial(is_open, number), self.patience):
                 return str(ref.target_commit), number
         return None
 
