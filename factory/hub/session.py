@@ -38,7 +38,7 @@ class Patience:
 
 
 def connect(patience: Patience, token: str | None = None, endpoint: str | None = None) -> Any:
-    """A HfApi whose calls end: from then on all calls of huggingface_hub in this process have the deadline."""
+    """A HfApi whose calls end: from now on all calls of huggingface_hub in this process do."""
     from huggingface_hub import HfApi
 
     _set_deadline(patience.seconds)
@@ -82,7 +82,7 @@ def patiently(call: Callable[[], Answer], patience: Patience) -> Answer:
     retrying = Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, Exception) and is_transient(error)),
         stop=stop_after_attempt(patience.tries),
-        wait=lambda state: pause(state.attempt_number, state.outcome.exception(), patience),
+        wait=lambda state: pause(state.attempt_number, state.outcome and state.outcome.exception(), patience),
         sleep=time.sleep,
         reraise=True,
     )
