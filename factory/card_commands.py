@@ -1,4 +1,4 @@
-"""`factory card`: the card of a model or dataset that a run made, as it would be published. Joined in cli.py."""
+"""`factory card`: the card of what a run made, as it would be published. Joined in cli.py."""
 
 from __future__ import annotations
 

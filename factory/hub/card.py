@@ -22,6 +22,7 @@ PICTURES = ("recovery.png", "importance.png", "learning_curves.png")
 LONGEST_QUESTION = 200  # characters of a row that the snippets ask
 CONTEXT = 4096  # tokens, for figures that grow with them
 _ROWS = ("blocks", "parameters", "weights", "FLOPs", "KV cache", "  2 x parameters")  # of `factory sizes`
+_ROW_NAMES = {"  2 x parameters": "FLOPs a token, as 2 x parameters"}
 _HERE = Path(factory.__file__).parent
 
 
@@ -93,7 +94,7 @@ def dataset_card(
     """
     read = finished(run)
     known(dataset, read.datasets, "regenerated dataset", read)
-    source, record = read.data_origin(dataset), read.records[f"regenerate/{dataset}"]
+    source, record = read.sources[dataset], read.records[f"regenerate/{dataset}"]
     card = card_licence.card_of(source, needed=license is None)
     base_card = card_licence.card_of(read.base, needed=False)
     licence = card_licence.of_dataset(source, read.base, (card, base_card), license)
@@ -136,7 +137,7 @@ def _common(
 
 def _told(run: Finished, variant: str, siblings: Mapping[str, str]) -> dict[str, Any]:
     """What the words of a model card need."""
-    report, found = run.report, run.model(variant)
+    report, found, sources = run.report, run.model(variant), run.sources
     trained = [run.model(name) for name in run.trained_into(variant)]
     used = {(name, row["targets"]) for row in trained for name in row["data"]}
     data = {name for name, _ in used}
@@ -145,7 +146,11 @@ def _told(run: Finished, variant: str, siblings: Mapping[str, str]) -> dict[str,
         if row["kind"] == "trained" and row["targets"] == "original" and row["name"] != variant
     ]  # fmt: skip
     same = [row for row in plain if set(row["data"]) <= data]
-    beside = [BASE, *(["pruned"] if found["kind"] != "pruned" else []), *(row["name"] for row in same or plain)]
+    beside = [
+        BASE,
+        *(["pruned"] if found["kind"] != "pruned" else []),
+        *(row["name"] for row in same or plain),
+    ]
     steps = _ancestors(run, f"evaluate/{variant}")
     return {
         "variant": variant,
@@ -155,7 +160,7 @@ def _told(run: Finished, variant: str, siblings: Mapping[str, str]) -> dict[str,
             {**row, "record": run.records[f"train/{row['name']}"], "rows": _rows(run, row)} for row in trained
         ],
         "data": [
-            {"name": name, "targets": targets, "origin": run.data_origin(name), "id": siblings.get(name)}
+            {"name": name, "targets": targets, "origin": sources[name], "id": siblings.get(name)}
             for name, targets in sorted(used)
         ],
         "regenerated": [row for row in report["regenerate"] if (row["name"], "self") in used],
@@ -165,7 +170,10 @@ def _told(run: Finished, variant: str, siblings: Mapping[str, str]) -> dict[str,
         },
         "prune": run.records["prune"],
         "compared": [row for row in report["comparisons"] if row["model"] == variant],
-        "steps": [step for step in report["steps"] if step["name"] in steps],
+        "steps": sorted(
+            (step for step in report["steps"] if step["name"] in steps),
+            key=lambda step: list(run.records).index(step["name"]),
+        ),
         "seeds": {
             name: run.records[name]["settings"]["seed"]
             for name in run.records if name in steps and "seed" in run.records[name]["settings"]
@@ -218,7 +226,10 @@ def _sizes(run: Finished, folder: Path) -> dict[str, Any]:
     except FactoryError:  # the Hub cannot be asked now: the model's own figures stand alone
         text = None
     models = [anatomy(json.loads(text), Path(run.base.name)), own] if text else [own]
-    rows = [row for row in size_rows(models, CONTEXT, dtype) if row[0].startswith(_ROWS)]
+    rows = [
+        [_ROW_NAMES.get(row[0], row[0]), *(cell.replace("-", "\N{MINUS SIGN}") for cell in row[1:])]
+        for row in size_rows(models, CONTEXT, dtype) if row[0].startswith(_ROWS)
+    ]  # fmt: skip
     return {"rows": rows, "notes": size_notes(models), "dtype": dtype, "with_base": len(models) == 2}
 
 
@@ -229,7 +240,9 @@ def _snippet(run: Finished, variant: str, repo_id: str, folder: Path) -> dict[st
         row["instruction"]
         for record in run.report["regenerate"]
         for row in record["facts"]["examples"]
-        if len(row["instruction"]) <= LONGEST_QUESTION and not row["context"] and row["instruction"].isprintable()
+        if len(row["instruction"]) <= LONGEST_QUESTION
+        and not row["context"]
+        and row["instruction"].isprintable()
     ]
     return {
         "question": asked[0] if asked else "What is 12 times 7?",
@@ -246,8 +259,11 @@ def _has_template(folder: Path) -> bool:
 
 
 def _recipe(run: Finished) -> str:
-    """The recipe as resolved, in YAML: what is not set left out, folders of this machine by name."""
+    """The recipe as resolved, in YAML: revisions as they were, what is not set left out, folders by name."""
     import yaml
+
+    def pinned(part: Any, origin: Origin) -> Any:
+        return {**part, "revision": origin.fingerprint} if origin.hub_id else part
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -257,7 +273,15 @@ def _recipe(run: Finished) -> str:
             return [plain(one) for one in value]
         return Path(value).name if isinstance(value, str) and value.startswith(("/", "~", "../")) else value
 
+    sources = run.sources
     own = {key: value for key, value in run.recipe.items() if key != "publish"}
+    own["base"] = pinned(own["base"], run.base)
+    calibration = Origin.of(run.records["importance"]["inputs"]["calibration"], "dataset")
+    own["prune"] = {**own["prune"], "calibration": pinned(own["prune"]["calibration"], calibration)}
+    own["datasets"] = {
+        name: pinned(part, sources[name]) if name in sources else part
+        for name, part in own["datasets"].items()
+    }
     text: str = yaml.safe_dump(plain(own), sort_keys=False, allow_unicode=True, width=100)
     return text.strip()
 

@@ -152,7 +152,7 @@ def of_model(base: Origin, card: Mapping[str, Any], given: str | None, repo_id: 
     shipped = [*texts, *files]
     asks = [f"Pass on the texts that go along: {', '.join(f'`{text}`' for text in shipped)}."]
     if terms.begins:
-        asks.append('Begin the name of every model made from this one, or trained on its outputs, with "Llama".')
+        asks.append('Begin the name of a model made from this one, or trained on its outputs, with "Llama".')
     return Licence(found, terms.words, tuple(asks), files)
 
 

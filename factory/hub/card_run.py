@@ -136,14 +136,26 @@ class Finished:
             if part in self.variants:
                 yield from self._trained(part)
 
-    def data_origin(self, dataset: str) -> Origin:
-        """Where a dataset of the recipe came from, whether it was regenerated or not."""
-        own = self.records.get(f"regenerate/{dataset}")
-        if own is not None:
-            return Origin.of(own["inputs"]["data"], "dataset")
-        role = f"data.{dataset}"
-        trained = (record["inputs"] for name, record in self.records.items() if name.startswith("train/"))
-        return Origin.of(next(inputs[role] for inputs in trained if role in inputs), "dataset")
+    @property
+    def sources(self) -> dict[str, Origin]:
+        """By dataset of the recipe, where it came from; those that nothing read are not told."""
+        found = {}
+        for name, record in self.records.items():
+            stage, _, own = name.partition("/")
+            if stage == "regenerate":
+                found[own] = self._source(record["inputs"]["data"])
+            elif stage == "train":
+                roles = {role.removeprefix("data."): place for role, place in record["inputs"].items()}
+                found |= {role: self._source(roles[role]) for role in self.model(own)["data"]}
+        return found
+
+    def _source(self, place: str) -> Origin:
+        """What a place in a record's `inputs` comes from: a step's key leads on to what that step read."""
+        while ":" not in place:
+            key = place.partition("/")[0]
+            inputs = next(record["inputs"] for record in self.records.values() if record["key"] == key)
+            place = inputs["data"]
+        return Origin.of(place, "dataset")
 
 
 def finished(run: Path) -> Finished:
