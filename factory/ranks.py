@@ -1,16 +1,19 @@
-"""Several processes that run one stage together, under child.py: torchrun starts them, these rules hold them.
+"""Several processes that run one stage together, under child.py.
 
-    run_stage -> the child, which is torchrun -> a process for each rank, which runs the stage
+    run_stage -> the child, which launches -> a process for each rank, which runs the stage
 
-torchrun gives each rank a session of its own and no descriptors but the standard three. So the child's
+The launcher is the part of torchrun that starts and watches processes, with torchrun's environment for each.
+Its rendezvous is left out: it listens on every network the machine is on. Here ranks meet through a file, and
+talk over loopback (on GPUs of one machine NCCL does not need even that).
+
+A process started so has a session of its own and no descriptors but the standard three. So the launcher's
 standard input is a socket in which a bundle of descriptors waits for each rank: the control pipe, the pipe
 for events and the locks of the artifact. With them a rank is a child like any other: it dies when the factory
 dies, it keeps the artifact's lock while it lives, and what it tells arrives as one line.
 
-- All talk is on this machine alone: loopback, and a port that is free.
 - The first rank tells progress and result. Any rank tells its error; the first to do so is believed, for the
   others then only say that somebody left.
-- A rank that ends ends all (torchrun's doing). Of one that was killed the launcher tells, over all else.
+- A rank that fails ends all. Of one that was killed the launcher tells, and that is believed over all else.
 """
 
 from __future__ import annotations
@@ -28,10 +31,11 @@ from typing import Any, NoReturn
 
 from factory.child import ChildFailed, Killed, Teller, Work, die_with_parent, finish, perform
 
-FOLDER = "torchrun"  # in the artifact's unfinished folder, for the time of the work
+FOLDER = "ranks"  # in the artifact's unfinished folder, for the time of the work
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from factory.ranks import main; main()"
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 _DESCRIPTORS = 32  # of a bundle, at most
+_PERIOD = 0.1  # seconds between two looks at the ranks
 
 
 def launch(work: Work, control: int, events: int) -> None:
@@ -46,31 +50,46 @@ def launch(work: Work, control: int, events: int) -> None:
         Killed: a rank was killed.
         ChildFailed: a rank ended in another way than by ending its work.
     """
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import parse_args, run
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, start_processes
 
     desk, theirs = socket.socketpair()
     for _ in range(work.processes):
         socket.send_fds(desk, [b"."], [control, events, *work.hold])
-    os.dup2(theirs.fileno(), 0)  # the one descriptor of ours that torchrun hands on
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK)
-    os.environ.setdefault("NCCL_SOCKET_IFNAME", _LOOPBACK)
+    os.dup2(theirs.fileno(), 0)  # the one descriptor of ours that is handed on
     folder = Path(work.out) / FOLDER
-    own = ["--log-dir", str(folder), "--local-addr", "127.0.0.1", "--max-restarts", "0", "--no-python"]
-    told = json.dumps(asdict(work))
-    command = [sys.executable, "-P", "-c", _BOOT, told, json.dumps(sys.path)]
-    try:
-        run(parse_args(["--standalone", "--nproc-per-node", str(work.processes), *own, *command]))
-    except ChildFailedError as error:
-        raise _loss({rank: failure.exitcode for rank, failure in error.failures.items()}, work) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of a killed run: its ranks would be waited for
+    folder.mkdir()
+    words = ("-P", "-c", _BOOT, json.dumps(asdict(work)), json.dumps(sys.path))
+    ranks = range(work.processes)
+    processes = start_processes(
+        "rank",
+        sys.executable,
+        dict.fromkeys(ranks, words),
+        {rank: _environment(rank, work.processes) for rank in ranks},
+        DefaultLogsSpecs(log_dir=str(folder)),
+    )
+    ended = processes.wait(period=_PERIOD)
+    shutil.rmtree(folder, ignore_errors=True)
+    if ended is not None and ended.is_failed():
+        raise _loss({rank: failure.exitcode for rank, failure in ended.failures.items()}, work)
+
+
+def _environment(rank: int, count: int) -> dict[str, str]:
+    """What torchrun tells a process on a single machine, and where to talk."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "GLOO_SOCKET_IFNAME": _LOOPBACK,
+        "NCCL_SOCKET_IFNAME": _LOOPBACK,
+    }
 
 
 def _loss(codes: Mapping[int, int], work: Work) -> ChildFailed:
     """What to tell of ranks that ended with these exit codes (negative: by a signal)."""
     for rank, code in sorted(codes.items()):
-        if code < 0 and -code != signal.SIGTERM:  # by which torchrun ends the others
+        if code < 0 and -code != signal.SIGTERM:  # by which the others are ended
             reason = " (out of memory?)" if -code == signal.SIGKILL else ""
             name = signal.Signals(-code).name
             return Killed(f"rank {rank} of {work.processes} was killed by {name}{reason}")
@@ -79,7 +98,7 @@ def _loss(codes: Mapping[int, int], work: Work) -> ChildFailed:
 
 
 def main() -> NoReturn:
-    """Entry of a rank: the arguments are torchrun's environment, the work and the bundle in the socket."""
+    """Entry of a rank, which has its environment, the work and, in a socket, its bundle of descriptors."""
     told: dict[str, Any] = json.loads(sys.argv[1])
     work = Work(**{**told, "inputs": dict(told["inputs"]), "hold": tuple(told["hold"])})
     with socket.socket(fileno=0) as desk:
@@ -89,5 +108,19 @@ def main() -> NoReturn:
         os.set_inheritable(descriptor, False)
     control, events = descriptors[:2]
     die_with_parent(control, events)
+    finish(Teller(events), lambda teller: _perform(work, teller))
+
+
+def _perform(work: Work, teller: Teller) -> None:
+    import torch
+    from torch import distributed
+
     rank = int(os.environ["RANK"])
-    finish(Teller(events), lambda teller: perform(work, teller, rank))
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(rank)
+        backend = "cpu:gloo,cuda:nccl"
+    meeting = f"file://{Path(work.out).absolute() / FOLDER / 'meeting'}"
+    distributed.init_process_group(backend, init_method=meeting, rank=rank, world_size=work.processes)
+    perform(work, teller, rank)
+    distributed.barrier()  # whoever ended first would look lost to the others

@@ -108,7 +108,7 @@ run_stage("stand_in", settings, {}, folder / "out", lambda *r: None, log=folder 
 """
 
 
-@pytest.mark.parametrize("whom", ["factory", "torchrun"])
+@pytest.mark.parametrize("whom", ["factory", "launcher"])
 def test_when_one_above_is_killed_nobody_goes_on_writing(tmp_path: Path, whom: str) -> None:
     (tmp_path / "out").mkdir()
     lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
@@ -119,7 +119,7 @@ def test_when_one_above_is_killed_nobody_goes_on_writing(tmp_path: Path, whom: s
     os.close(lock)
     wait_for_rows(tmp_path / "out")
     (launcher,) = [p for p in psutil.Process(parent.pid).children()]
-    (launcher if whom == "torchrun" else parent).send_signal(signal.SIGKILL)
+    (launcher if whom == "launcher" else parent).send_signal(signal.SIGKILL)
     parent.wait()
     lock = os.open(tmp_path / "lock", os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)  # given only once every rank is gone: each holds the lock
