@@ -11,63 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trained import LORA, ROWS, SFT, Stop, dataset, run, unmeasured, weights
 
 from factory import prompts
 from factory.data import DataSpec
 from factory.errors import FactoryError
 from factory.stages import train
 from factory.stages.train import Settings
-
-ROWS = [(f"What comes after {i}?", f"After {i} comes {i + 1}{' of course' * (i % 3)}.") for i in range(8)]
-LORA = {"r": 4, "lora_alpha": 8}
-SFT = {"max_steps": 3, "learning_rate": 1e-3, "per_device_train_batch_size": 4}
-
-
-def dataset(folder: Path, rows: list[tuple[str, str]]) -> Path:
-    folder.mkdir(parents=True)
-    lines = (json.dumps({"instruction": question, "response": answer}) + "\n" for question, answer in rows)
-    (folder / "train.jsonl").write_text("".join(lines))
-    return folder
-
-
-def quiet(done: int, total: int, unit: str, note: str = "") -> None:
-    """No progress."""
-
-
-def run(
-    model: Path,
-    data: dict[str, Path],
-    out: Path,
-    progress: Any = quiet,
-    *,
-    lora: dict[str, Any] | None = None,
-    sft: dict[str, Any] | None = None,
-    **changes: Any,
-) -> dict[str, Any]:
-    specs = tuple(DataSpec(name=name) for name in sorted(data))
-    settings = Settings(
-        **{
-            "data": specs,
-            "targets": "original",
-            "lora": {**LORA, **(lora or {})},
-            "sft": {**SFT, **(sft or {})},
-            **changes,
-        }
-    )
-    out.mkdir(exist_ok=True, parents=True)
-    return train.run(
-        settings, {"model": model, **{f"data.{n}": path for n, path in data.items()}}, out, progress
-    )
-
-
-def unmeasured(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts without what it cost, which is never the same."""
-    return {key: value for key, value in facts.items() if key != "measured"}
-
-
-def weights(out: Path) -> bytes:
-    return (out / "model" / "model.safetensors").read_bytes()
-
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -200,10 +150,6 @@ def test_the_seed_decides(tiny_model: Path, rows: Path, trained: tuple[Path, Any
     run(tiny_model, {"math": rows}, tmp_path / "other", seed=1)
     assert weights(tmp_path / "again") == weights(trained[0])
     assert weights(tmp_path / "other") != weights(trained[0])
-
-
-class Stop(Exception):  # noqa: N818
-    """Breaks a run from inside."""
 
 
 def test_a_broken_run_resumes_and_gives_the_same_weights(
