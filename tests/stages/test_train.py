@@ -19,6 +19,7 @@ from factory.errors import FactoryError
 from factory.stages import train
 from factory.stages.train import Settings
 
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return dataset(tmp_path_factory.mktemp("rows") / "data", ROWS)

@@ -135,9 +135,7 @@ def test_distillation_is_the_divergence_from_the_base_on_the_response(
     tiny_model: Path, pruned: Path, rows: Path, tmp_path: Path, beta: float
 ) -> None:
     sft = {"max_steps": 1, "per_device_train_batch_size": 8}
-    facts = run(
-        pruned, {"math": rows}, tmp_path, loss="distill", beta=beta, sft=sft, teacher=tiny_model
-    )
+    facts = run(pruned, {"math": rows}, tmp_path, loss="distill", beta=beta, sft=sft, teacher=tiny_model)
     assert facts["epochs"] == 1  # all rows in this one step: the adapter has not moved yet
     assert facts["loss_first"] == pytest.approx(divergence(tiny_model, pruned, beta), abs=2e-4)
     assert (tmp_path / "adapter").exists()
