@@ -1,4 +1,4 @@
-"""The methods of training: what learns, what stays to the bit, what is written, and that all of them resume."""
+"""Methods of training: what learns, what stays to the bit, what is written, and that all of them resume."""
 
 from __future__ import annotations
 
