@@ -93,16 +93,14 @@ class Measured:
     seconds: float = 0.0
 
     def facts(self) -> dict[str, Any]:
-        """For the record; memory in bytes, of the GPU."""
+        """For the record; `gpu_memory` in bytes at its peak, None without a GPU."""
         import torch
 
-        found: dict[str, Any] = {
+        return {
             "seconds": round(self.seconds, 2),
             "tokens_per_second": round(int(self.tokens) / self.seconds, 1) if self.seconds else None,
+            "gpu_memory": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
         }
-        if torch.cuda.is_available():
-            found["gpu_memory"] = torch.cuda.max_memory_allocated()
-        return found
 
 
 def make_trainer(
