@@ -327,10 +327,12 @@ class Teller:
         self._last = 0.0
 
     def tell(self, message: dict[str, Any]) -> None:
+        """One message, as a line."""
         with self._lock:
             _write_all(self._events, json.dumps(message).encode() + b"\n")
 
     def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
+        """As `Progress`; what comes too soon after the last is left out, but for the end."""
         now = time.monotonic()
         if done >= total or now - self._last >= _PROGRESS_SECONDS:
             self._last = now

@@ -50,7 +50,11 @@ def test_every_rank_works_and_the_first_one_speaks(tmp_path: Path) -> None:
     assert result.facts == {"rows": 3, "threads": "1"}
     assert heard[-1] == (3, 3, "rows", "row 2") and len(heard) <= 3
     assert len(result.peaks) == 2 and result.peak_memory == sum(result.peaks) > 2e6
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["data.bin", "rows-1.txt", "rows.txt"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "data.bin",
+        "rows-1.txt",
+        "rows.txt",
+    ]
     assert not processes(tmp_path)
 
 
@@ -118,7 +122,7 @@ def test_when_one_above_is_killed_nobody_goes_on_writing(tmp_path: Path, whom: s
     parent = subprocess.Popen(command, env=environment, pass_fds=(lock,), stderr=subprocess.DEVNULL)
     os.close(lock)
     wait_for_rows(tmp_path / "out")
-    (launcher,) = [p for p in psutil.Process(parent.pid).children()]
+    (launcher,) = psutil.Process(parent.pid).children()
     (launcher if whom == "launcher" else parent).send_signal(signal.SIGKILL)
     parent.wait()
     lock = os.open(tmp_path / "lock", os.O_RDWR)

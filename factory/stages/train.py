@@ -21,16 +21,18 @@ from pydantic import Field
 from factory.data import DataSpec
 from factory.models import load
 from factory.models.checkpoint import read_config
-from factory.stages import Frozen, Progress
+from factory.stages import Frozen, Progress, train_processes
 from factory.stages.train_methods import freeze_half, model_to_train, refuse_tied, write_model
 from factory.stages.train_options import configs, used
+from factory.stages.train_processes import Strategy
 from factory.stages.train_rows import Renderer, Rows, sources, stops_of, training_rows
 from factory.stages.train_watch import fit, last_checkpoint, make_trainer
 from factory.training import FOLLOWING, Freeze, LongRows, Loss, Method
 
 VERSION = 2
 LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "peft", "accelerate")
-KEYLESS = {"sft": set(FOLLOWING)}  # who looks on changes nothing
+# Who looks on changes nothing; nor does how many share a step.
+KEYLESS: dict[str, Any] = {"sft": set(FOLLOWING), "processes": True, "strategy": True}
 
 CURVE_POINTS = 50
 
@@ -50,6 +52,8 @@ class Settings(Frozen):
         sft: fields of TRL's SFTConfig over `SFT`, `SFT_OF` and `SFT_ON`.
         quantiser: of `qlora`, the version of the library that quantises: it decides the result.
         seed: of the shuffling, the adapter's first weights, dropout and the half that is frozen.
+        processes: how many train together, see train_processes.py.
+        strategy: what each of several holds: `ddp` the whole model, `fsdp` (FSDP2) a part of it.
     """
 
     data: tuple[DataSpec, ...] = Field(min_length=1)
@@ -63,6 +67,8 @@ class Settings(Frozen):
     sft: dict[str, Any] = Field(default_factory=dict)
     quantiser: str | None = None
     seed: int = 0
+    processes: int = 1
+    strategy: Strategy = "ddp"
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
@@ -79,13 +85,16 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         Rows trained on, left out, cut and empty, their tokens and how many have a label, steps, epochs, first
         and last loss, the curves as [step, value] pairs, parameters and how many of them were trained;
         `half`: of HFT the matrices and how many were frozen; `used`: the values behind the run, written in
-        the recipe or not; `measured`: what it cost; `said`: what a person has to be told.
+        the recipe or not; `measured`: what it cost; `said`: what a person has to be told;
+        `processes`: of several, how many, how they shared and talked. Only the first has facts and writes.
 
     Raises:
         FactoryError: PEFT or TRL refuse a value, the tokenizer has no chat template, the template does
             not end a turn with a stop token, no row fits max_length, the device has too little memory,
-            the loss grew beyond all bounds, or what the method or `report_to` needs is not installed.
+            the loss grew beyond all bounds, what the method or `report_to` needs is not installed, or
+            another number of processes or strategy came up than was asked for.
     """
+    train_processes.one_gpu()
     import datasets
     import transformers
 
@@ -93,31 +102,40 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     source, checkpoints = inputs["model"], out / "checkpoints"
-    chosen = (settings.method, settings.loss, settings.beta, settings.lora, settings.sft, settings.seed)
+    method, loss, processes, strategy = (
+        settings.method, settings.loss, settings.processes, settings.strategy,
+    )  # fmt: skip
+    sft = train_processes.options(processes, strategy, method, loss, settings.sft)
+    chosen = (method, loss, settings.beta, settings.lora, sft, settings.seed)
     lora, arguments = configs(*chosen, checkpoints)
     transformers.set_seed(settings.seed)
-    model = model_to_train(settings.method, source, arguments)
+    model = model_to_train(method, source, arguments)
     if lora:
         refuse_tied(model, lora)
     tokenizer, room = load.tokenizer(source), _room(source, arguments.max_length)
     rows = _rows(settings, inputs, tokenizer, model, room)
     half = freeze_half(model, settings.seed) if settings.freeze == "half" else None
-    teacher = load.causal_lm(inputs["teacher"]) if settings.loss == "distill" else None
-    trainer = make_trainer(
-        settings.loss, model, teacher, tokenizer, (lora, arguments), rows.dataset, progress
-    )
+    teacher = load.causal_lm(inputs["teacher"]) if loss == "distill" else None
+    train_processes.portion(arguments, loss, rows.tokens / len(rows.dataset), model.num_parameters())
+    trainer = make_trainer(loss, model, teacher, tokenizer, (lora, arguments), rows.dataset, progress)
+    train_processes.prepare(trainer, processes, strategy)
     if "logging_steps" not in settings.sft:
         arguments.logging_steps = _logging_steps(trainer)
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    fit(trainer, last_checkpoint(checkpoints))
-    written = write_model(settings.method, trainer.model, source, out)
+    fit(trainer, train_processes.first_before_others(lambda: last_checkpoint(checkpoints)))
+    together = train_processes.facts(trainer, strategy)
+    trained = train_processes.whole(trainer, strategy, source, lora)
+    if not train_processes.is_first():
+        return {}
+    written = write_model(method, trained, source, out)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return {
         **_facts(rows, room, trainer),
         "parameters": written.num_parameters(),
         "trainable_parameters": trainable,
         "half": half,
-        "used": used(settings.method, lora, trainer.args),
+        "used": used(method, lora, trainer.args),
+        **together,
     }
 
 
