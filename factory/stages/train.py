@@ -25,7 +25,7 @@ from factory.stages import Frozen, Progress
 from factory.stages.train_methods import freeze_half, model_to_train, refuse_tied, write_model
 from factory.stages.train_options import configs, used
 from factory.stages.train_rows import Renderer, Rows, sources, stops_of, training_rows
-from factory.stages.train_watch import fit, last_checkpoint, make_trainer
+from factory.stages.train_watch import fit, last_checkpoint, make_trainer, told_if_full
 from factory.training import FOLLOWING, Freeze, LongRows, Loss, Method
 
 VERSION = 2
@@ -96,13 +96,15 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     chosen = (settings.method, settings.loss, settings.beta, settings.lora, settings.sft, settings.seed)
     lora, arguments = configs(*chosen, checkpoints)
     transformers.set_seed(settings.seed)
-    model = model_to_train(settings.method, source, arguments)
+    lighter = "Use `method: qlora`, a smaller base, or free the device's memory"
+    with told_if_full("to hold the model", "train.method", lighter):
+        model = model_to_train(settings.method, source, arguments)
+        teacher = load.causal_lm(inputs["teacher"]) if settings.loss == "distill" else None
     if lora:
         refuse_tied(model, lora)
     tokenizer, room = load.tokenizer(source), _room(source, arguments.max_length)
     rows = _rows(settings, inputs, tokenizer, model, room)
     half = freeze_half(model, settings.seed) if settings.freeze == "half" else None
-    teacher = load.causal_lm(inputs["teacher"]) if settings.loss == "distill" else None
     trainer = make_trainer(
         settings.loss, model, teacher, tokenizer, (lora, arguments), rows.dataset, progress
     )
