@@ -77,9 +77,9 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
 
     Returns:
         Rows trained on, left out, cut and empty, their tokens and how many have a label, steps, epochs, first
-        and last loss, the curves as [step, value] pairs, parameters and how many of them were trained;
-        `half`: of HFT the matrices and how many were frozen; `used`: the values behind the run, written in
-        the recipe or not; `measured`: what it cost; `said`: what a person has to be told.
+        and last loss, the curves as [step, value] pairs, whether there is an adapter, parameters and how many
+        of them were trained; `half`: of HFT the matrices and how many were frozen; `used`: the values behind
+        the run, written in the recipe or not; `measured`: what it cost; `said`: what a person has to be told.
 
     Raises:
         FactoryError: PEFT or TRL refuse a value, the tokenizer has no chat template, the template does
@@ -116,6 +116,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     shutil.rmtree(checkpoints, ignore_errors=True)
     return {
         **_facts(rows, room, trainer),
+        "adapter": lora is not None,
         "parameters": written.num_parameters(),
         "trainable_parameters": trainable,
         "half": half,

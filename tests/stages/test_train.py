@@ -69,8 +69,9 @@ def test_the_facts(trained: tuple[Path, Any]) -> None:
     assert (facts["rows"], facts["rows_left_out"], facts["steps"]) == (len(ROWS), 0, 3)
     # Bytes of text, and four marks: user, end, assistant, end.
     assert facts["tokens"] == sum(len(question) + len(answer) + 4 for question, answer in ROWS)
+    assert facts["tokens_trained"] == sum(len(answer) + 1 for _, answer in ROWS)
     assert [step for step, _ in facts["losses"]] == [1, 2, 3]
-    assert facts["losses"][0][1] == facts["loss_first"] > facts["loss_last"] > 0
+    assert facts["adapter"] and facts["losses"][0][1] == facts["loss_first"] > facts["loss_last"] > 0
     # Seven matrices a block, r * (in + out) each.
     assert facts["trainable_parameters"] == 6 * 4 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
     assert facts["used"] == {

@@ -57,7 +57,7 @@ def test_full_fine_tuning_changes_every_weight_and_writes_no_adapter(
     assert {path.name for path in tmp_path.iterdir()} == {"model"}
     assert facts["trainable_parameters"] == facts["parameters"]
     assert (facts["used"]["method"], facts["used"]["rank"]) == ("full", None)
-    assert facts["half"] is None
+    assert (facts["half"], facts["adapter"]) == (None, False)
 
 
 def test_full_fine_tuning_has_a_rate_of_its_own(pruned: Path, rows: Path, tmp_path: Path) -> None:
