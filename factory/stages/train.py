@@ -3,7 +3,8 @@ result.
 
 TRL's trainers with PEFT, told what to do by the words of factory/training.py. `lora` and `sft` take PEFT's
 and TRL's own field names over our defaults (train_options.py). Rows become tokens and labels in
-train_rows.py, methods are in train_methods.py, and train_watch.py stops what cannot come to good.
+train_rows.py, methods are in train_methods.py, and train_watch.py stops what cannot come to good,
+and train_processes.py has several processes train together.
 `model/` is a stock folder that differs from the pruned model in nothing but its weights. A run that was
 killed resumes from its last whole checkpoint, bit for bit.
 """
@@ -26,7 +27,7 @@ from factory.stages.train_methods import freeze_half, model_to_train, refuse_tie
 from factory.stages.train_options import configs, used
 from factory.stages.train_processes import Strategy
 from factory.stages.train_rows import Renderer, Rows, sources, stops_of, training_rows
-from factory.stages.train_watch import fit, last_checkpoint, make_trainer
+from factory.stages.train_watch import fit, last_checkpoint, make_trainer, told_if_full
 from factory.training import FOLLOWING, Freeze, LongRows, Loss, Method
 
 VERSION = 2
@@ -83,16 +84,15 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
 
     Returns:
         Rows trained on, left out, cut and empty, their tokens and how many have a label, steps, epochs, first
-        and last loss, the curves as [step, value] pairs, parameters and how many of them were trained;
-        `half`: of HFT the matrices and how many were frozen; `used`: the values behind the run, written in
-        the recipe or not; `measured`: what it cost; `said`: what a person has to be told;
-        `processes`: of several, how many, how they shared and talked. Only the first has facts and writes.
+        and last loss, the curves as [step, value] pairs, whether there is an adapter, parameters and how many
+        of them were trained; `half`: of HFT the matrices and how many were frozen; `used`: the values behind
+        the run, written in the recipe or not; `measured`: what it cost; `said`: what a person has to be told;
+        `processes`: of several, how many, how they shared and talked. Only the first has facts, and writes.
 
     Raises:
         FactoryError: PEFT or TRL refuse a value, the tokenizer has no chat template, the template does
             not end a turn with a stop token, no row fits max_length, the device has too little memory,
-            the loss grew beyond all bounds, what the method or `report_to` needs is not installed, or
-            another number of processes or strategy came up than was asked for.
+            the loss grew beyond all bounds, or what the method or `report_to` needs is not installed.
     """
     train_processes.one_gpu()
     import datasets
@@ -102,39 +102,43 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     source, checkpoints = inputs["model"], out / "checkpoints"
-    method, loss, processes, strategy = (
-        settings.method, settings.loss, settings.processes, settings.strategy,
-    )  # fmt: skip
-    sft = train_processes.options(processes, strategy, method, loss, settings.sft)
-    chosen = (method, loss, settings.beta, settings.lora, sft, settings.seed)
+    spread = settings.processes, settings.strategy
+    sft = train_processes.options(*spread, settings.method, settings.loss, settings.sft)
+    chosen = (settings.method, settings.loss, settings.beta, settings.lora, sft, settings.seed)
     lora, arguments = configs(*chosen, checkpoints)
     transformers.set_seed(settings.seed)
-    model = model_to_train(method, source, arguments)
+    lighter = "Use `method: qlora`, a smaller base, or free the device's memory"
+    with told_if_full("to hold the model", "train.method", lighter):
+        model = model_to_train(settings.method, source, arguments)
+        teacher = load.causal_lm(inputs["teacher"]) if settings.loss == "distill" else None
     if lora:
         refuse_tied(model, lora)
     tokenizer, room = load.tokenizer(source), _room(source, arguments.max_length)
     rows = _rows(settings, inputs, tokenizer, model, room)
     half = freeze_half(model, settings.seed) if settings.freeze == "half" else None
-    teacher = load.causal_lm(inputs["teacher"]) if loss == "distill" else None
-    train_processes.portion(arguments, loss, rows.tokens / len(rows.dataset), model.num_parameters())
-    trainer = make_trainer(loss, model, teacher, tokenizer, (lora, arguments), rows.dataset, progress)
-    train_processes.prepare(trainer, processes, strategy)
+    tokens = rows.tokens / len(rows.dataset)
+    train_processes.portion(arguments, settings.loss, tokens, model.num_parameters())
+    trainer = make_trainer(
+        settings.loss, model, teacher, tokenizer, (lora, arguments), rows.dataset, progress
+    )
+    train_processes.prepare(trainer, *spread)
     if "logging_steps" not in settings.sft:
         arguments.logging_steps = _logging_steps(trainer)
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     fit(trainer, train_processes.first_before_others(lambda: last_checkpoint(checkpoints)))
-    together = train_processes.facts(trainer, strategy)
-    trained = train_processes.whole(trainer, strategy, source, lora)
+    together = train_processes.facts(trainer, settings.strategy)
+    trained = train_processes.whole(trainer, settings.strategy, source, lora)
     if not train_processes.is_first():
         return {}
-    written = write_model(method, trained, source, out)
+    written = write_model(settings.method, trained, source, out)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return {
         **_facts(rows, room, trainer),
+        "adapter": lora is not None,
         "parameters": written.num_parameters(),
         "trainable_parameters": trainable,
         "half": half,
-        "used": used(method, lora, trainer.args),
+        "used": used(settings.method, lora, trainer.args),
         **together,
     }
 

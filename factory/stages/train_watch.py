@@ -11,6 +11,8 @@ import os
 import shutil
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -233,6 +235,19 @@ def _follow(trainer: Any) -> None:
             callback.logging_dir = str(Path("tensorboard", args.project, args.run_name or "train"))
 
 
+@contextmanager
+def told_if_full(what: str, where: str, mend: str) -> Iterator[None]:
+    """Names the setting to lower where a GPU's memory does not do for `what`."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).split(". ")[0]
+        said = f"the device has too little memory {what} ({reason})"
+        raise FactoryError(said, where=where, mend=mend) from error
+
+
 def fit(trainer: Any, checkpoint: str | None) -> None:
     """Trains. What would end the same way again is told as such, with what to change.
 
@@ -244,18 +259,12 @@ def fit(trainer: Any, checkpoint: str | None) -> None:
         FactoryError: the device has too little memory, a library refuses a value, or the loss or the weights
             are no numbers any more.
     """
-    import torch
-
-    try:
-        trainer.train(resume_from_checkpoint=checkpoint)
-    except torch.OutOfMemoryError as error:
-        raise FactoryError(
-            f"the device has too little memory for a step ({str(error).split('. ')[0]})",
-            where="train.sft.per_device_train_batch_size",
-            mend="Lower it or max_length, or free the device's memory",
-        ) from error
-    except REFUSALS as error:  # such as a schedule that lacks one of its lr_scheduler_kwargs
-        raise refusal("train", error) from error
+    mend = "Lower it or max_length, or free the device's memory"
+    with told_if_full("for a step", "train.sft.per_device_train_batch_size", mend):
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint)
+        except REFUSALS as error:  # such as a schedule that lacks one of its lr_scheduler_kwargs
+            raise refusal("train", error) from error
     weights = (p for p in trainer.model.parameters() if p.requires_grad)
     parts = (p.to_local() if hasattr(p, "to_local") else p for p in weights)  # under FSDP each has its own
     if not all(bool(p.isfinite().all()) for p in parts):
