@@ -74,7 +74,8 @@ def unfit(
         )
         fewer = [str(n) for n in range(2, processes) if rows % n == 0]
         each = processes // math.gcd(batch, processes)
-        mend = f"Use --processes {' or '.join(fewer)}" if fewer else "Leave --processes out"
+        use = " or ".join(part for part in (", ".join(fewer[:-1]), *fewer[-1:]) if part)
+        mend = f"Use --processes {use}" if fewer else "Leave --processes out"
         mend += f", or set {ACCUMULATION} to {math.ceil(accumulation / each) * each}"
         return Unfit(("sft", ACCUMULATION if ACCUMULATION in sft else BATCH), what, mend)
     return None

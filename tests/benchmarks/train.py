@@ -12,7 +12,7 @@ rows. Each way is a process of its own, and they take turns:
     TRL, float32     the same without those two: what somebody who knows them would set
 
 All share rows and their order, model, LoRA, epochs, rows a step, learning rate and schedule. Tokens are those
-of the rows, padding left out; seconds are those of training alone, without imports, tokenizing and saving. The
+of the rows, padding left out; seconds are those of training, without imports, tokenizing and saving. The
 loss curves are compared: the same work has been done. On a GPU the factory packs rows, and curves differ by
 that. Memory is the peak of the whole process, of several processes their sum; on a GPU that of its allocator.
 Prints a section for RESULTS.md.
