@@ -30,7 +30,7 @@ from factory.stages.train_rows import Renderer, Rows, sources, stops_of, trainin
 from factory.stages.train_watch import fit, last_checkpoint, make_trainer, told_if_full
 from factory.training import FOLLOWING, Freeze, LongRows, Loss, Method
 
-VERSION = 2
+VERSION = 3
 LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "peft", "accelerate")
 # Who looks on changes nothing; nor does how many share a step.
 KEYLESS: dict[str, Any] = {"sft": set(FOLLOWING), "processes": True, "strategy": True}
@@ -101,7 +101,9 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    source, checkpoints = inputs["model"], out / "checkpoints"
+    # Those of FSDP are of another kind: under another strategy training begins anew.
+    checkpoints = out / ("checkpoints-fsdp" if settings.strategy == "fsdp" else "checkpoints")
+    source = inputs["model"]
     spread = settings.processes, settings.strategy
     sft = train_processes.options(*spread, settings.method, settings.loss, settings.sft)
     chosen = (settings.method, settings.loss, settings.beta, settings.lora, sft, settings.seed)
@@ -131,7 +133,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     if not train_processes.is_first():
         return {}
     written = write_model(settings.method, trained, source, out)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    for folder in out.glob("checkpoints*"):
+        shutil.rmtree(folder, ignore_errors=True)
     return {
         **_facts(rows, room, trainer),
         "adapter": lora is not None,
