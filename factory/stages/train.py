@@ -27,7 +27,7 @@ from factory.stages.train_methods import freeze_half, model_to_train, refuse_tie
 from factory.stages.train_options import configs, used
 from factory.stages.train_processes import Strategy
 from factory.stages.train_rows import Renderer, Rows, sources, stops_of, training_rows
-from factory.stages.train_watch import fit, last_checkpoint, make_trainer, told_if_full
+from factory.stages.train_watch import curve, fit, last_checkpoint, make_trainer, told_if_full
 from factory.training import FOLLOWING, Freeze, LongRows, Loss, Method
 
 VERSION = 3
@@ -171,7 +171,7 @@ def _logging_steps(trainer: Any) -> int:
 
 def _facts(rows: Rows, room: int | None, trainer: Any) -> dict[str, Any]:
     state = trainer.state
-    losses = _curve(state.log_history, "loss")
+    losses = curve(state.log_history, "loss")
     return {
         "rows": len(rows.dataset),
         "rows_left_out": rows.left_out,
@@ -184,19 +184,14 @@ def _facts(rows: Rows, room: int | None, trainer: Any) -> dict[str, Any]:
         "loss_first": losses[0][1],
         "loss_last": losses[-1][1],
         "losses": _thinned(losses),
-        "grad_norms": _thinned(_curve(state.log_history, "grad_norm")),
-        "learning_rates": _thinned(_curve(state.log_history, "learning_rate")),
+        "grad_norms": _thinned(curve(state.log_history, "grad_norm")),
+        "learning_rates": _thinned(curve(state.log_history, "learning_rate")),
         "measured": trainer.measured.facts(),
         "said": rows.said(room),
     }
 
 
-def _curve(history: list[dict[str, Any]], name: str) -> list[list[float]]:
-    """What was logged under a name as [step, value] pairs, with five digits that count."""
-    return [[entry["step"], float(f"{entry[name]:.5g}")] for entry in history if name in entry]
-
-
-def _thinned(curve: list[list[float]]) -> list[list[float]]:
+def _thinned(points: list[list[float]]) -> list[list[float]]:
     """At most about `CURVE_POINTS` of them, the first and the last among them."""
-    kept = curve[:: math.ceil(len(curve) / CURVE_POINTS) or 1]
-    return kept if kept[-1:] == curve[-1:] else [*kept, curve[-1]]
+    kept = points[:: math.ceil(len(points) / CURVE_POINTS) or 1]
+    return kept if kept[-1:] == points[-1:] else [*kept, points[-1]]

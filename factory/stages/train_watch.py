@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -274,6 +274,15 @@ def fit(trainer: Any, checkpoint: str | None) -> None:
             where="train.sft.learning_rate",
             mend="It is likely too high: lower it, or add warmup_steps",
         )
+
+
+def curve(history: Iterable[Mapping[str, Any]], name: str) -> list[list[float]]:
+    """What was logged under a name as [step, value] pairs, with five digits that count.
+
+    A norm of gradients that overflowed is left out: in fp16 the scaler passes over such a step.
+    """
+    logged = ((entry["step"], entry[name]) for entry in history if name in entry)
+    return [[step, float(f"{value:.5g}")] for step, value in logged if math.isfinite(value)]
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -12,7 +12,7 @@ import pytest
 from trained import ROWS, dataset, run, weights
 
 from factory.errors import FactoryError
-from factory.stages.train_watch import STEPS, Losses
+from factory.stages.train_watch import STEPS, Losses, curve
 
 BLIND = math.log(1000)
 
@@ -97,6 +97,16 @@ def test_a_model_that_is_broken_from_the_start_is_told_from_a_rate_too_high(
     save_file(tensors, broken / "model.safetensors", {"format": "pt"})
     with pytest.raises(FactoryError, match=r"the loss became nan at step 1\. No weight had changed yet"):
         run(broken, {"math": rows}, tmp_path / "out")
+
+
+def test_a_curve_is_what_was_logged_in_numbers() -> None:
+    history = [
+        {"step": 1, "loss": 2.3456789, "grad_norm": math.inf},
+        {"step": 2, "loss": 0.000123456, "grad_norm": 1.5},
+        {"step": 2, "train_runtime": 3.0},
+    ]
+    assert curve(history, "loss") == [[1, 2.3457], [2, 0.00012346]]
+    assert curve(history, "grad_norm") == [[2, 1.5]]
 
 
 def test_what_it_costs_is_measured(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
