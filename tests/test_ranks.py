@@ -19,7 +19,6 @@ import stand_in
 from factory.child import ChildFailed, Result, Stopped, run_stage
 from factory.errors import FactoryError
 
-
 KILLED = "rank {} of 2 was killed by SIGKILL (out of memory?)"
 
 
