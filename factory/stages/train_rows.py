@@ -38,6 +38,8 @@ class Rows:
         left_out: rows longer than the room, which are not among them.
         cut: rows among them that lost the beginning of their prompt.
         empty: rows without a response, which are not among them.
+        unlike: rows before whose response the template puts other tokens than where it asks for one,
+            as some do that know of a thinking mode.
     """
 
     dataset: Any
@@ -46,6 +48,7 @@ class Rows:
     left_out: int
     cut: int
     empty: int
+    unlike: int
 
     def said(self, room: int | None) -> list[str]:
         """What a person has to be told of these rows, as sentences without a full stop."""
@@ -56,7 +59,21 @@ class Rows:
             lines.append(f"{counted(self.cut, 'row')} cut to {room:,} tokens at the beginning of the prompt")
         if self.empty:
             lines.append(f"{counted(self.empty, 'row')} left out: no response")
+        if self.unlike:
+            rows = counted(self.unlike, "row")
+            lines.append(
+                f"in {rows} the chat template puts other tokens before the response than where it asks for one"
+            )
         return lines
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row's ids, how many of them are the prompt's, and whether a question ends otherwise than that."""
+
+    ids: array[int]
+    start: int
+    unlike: bool
 
 
 @dataclass(frozen=True)
@@ -81,8 +98,8 @@ class Renderer:
                 mend="Use an instruction-tuned model, or add chat_template.jinja to the base",
             )
 
-    def row(self, prompt: list[dict[str, str]], response: str) -> tuple[array[int], int]:
-        """The ids of prompt and response, and how many of them are the prompt's.
+    def row(self, prompt: list[dict[str, str]], response: str) -> Row:
+        """Prompt and response as ids.
 
         Raises:
             FactoryError: the template does not end the response with a stop token.
@@ -98,7 +115,7 @@ class Renderer:
                 where=self.where,
                 mend="Add the template's last token to eos_token_id in generation_config.json",
             )
-        return array("i", whole), start
+        return Row(array("i", whole), start, start < len(asked))
 
     def _ids(self, messages: list[dict[str, str]], **options: Any) -> list[int]:
         ids = self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **options)
@@ -136,7 +153,7 @@ def training_rows(
 
     ids: list[array[int]] = []
     labels: list[array[int]] = []
-    left_out = shortened = empty = 0
+    left_out = shortened = empty = unlike = 0
     for spec, rows in sources:
         for instruction, context, response in rows:
             if not response.strip():
@@ -145,18 +162,18 @@ def training_rows(
 
             def render(
                 instruction: str, context: str, kind: str = spec.prompt, response: str = response
-            ) -> tuple[array[int], int]:
+            ) -> Row:
                 return renderer.row(prompts.messages(kind, instruction, context), response)
 
-            row: tuple[array[int], int] | None = render(instruction, context)
-            if room is not None and row is not None and len(row[0]) > room:
+            row: Row | None = render(instruction, context)
+            if room is not None and row is not None and len(row.ids) > room:
                 row = cut(render, room, spec.prompt, instruction, context) if long_rows == "cut" else None
                 left_out += row is None
                 shortened += row is not None
             if row is not None:
-                whole, start = row
-                ids.append(whole)
-                labels.append(array("i", [IGNORED]) * start + whole[start:])
+                unlike += row.unlike
+                ids.append(row.ids)
+                labels.append(array("i", [IGNORED]) * row.start + row.ids[row.start :])
     if not ids:
         raise _none_left(left_out, empty, room, long_rows)
     features = Features({name: Sequence(Value("int32")) for name in ("input_ids", "labels")})
@@ -168,16 +185,17 @@ def training_rows(
         left_out=left_out,
         cut=shortened,
         empty=empty,
+        unlike=unlike,
     )
 
 
 def cut(
-    render: Callable[[str, str], tuple[array[int], int]],
+    render: Callable[[str, str], Row],
     room: int,
     kind: str,
     instruction: str,
     context: str,
-) -> tuple[array[int], int] | None:
+) -> Row | None:
     """A row that is too long with as little as must be of its prompt taken away; None where nothing helps.
 
     First the context loses its beginning, and once it is gone the instruction; of a conversation whole turns
@@ -192,7 +210,7 @@ def cut(
     """
 
     def fits(instruction: str, context: str) -> bool:
-        return len(render(instruction, context)[0]) <= room
+        return len(render(instruction, context).ids) <= room
 
     if kind == prompts.CHAT:
         turns = prompts.turns(context)

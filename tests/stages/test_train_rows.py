@@ -219,6 +219,18 @@ def test_nothing_but_empty_responses_is_refused(tiny_model: Path, tmp_path: Path
         run(tiny_model, {"math": artifact}, tmp_path / "out", targets="self")
 
 
+def test_a_template_that_asks_otherwise_than_it_answers_is_told(renderer: Renderer, tiny_model: Path) -> None:
+    """As those of models with a thinking mode: a question ends with marks that a finished turn lacks."""
+    row = ("Why?", "", "So.")
+    assert rendered(renderer, None, row).said(None) == []
+    tokenizer = load.tokenizer(tiny_model)
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|assistant|>{%", "<|assistant|>()\n{%")
+    found = rendered(Renderer(tokenizer, frozenset([END]), ""), None, row, row)
+    said = "in 2 rows the chat template puts other tokens before the response than where it asks for one"
+    assert found.said(None) == [said]
+    assert texts(renderer, found)[0] == "<|user|>Why?<|end|><|assistant|>So.<|end|>"
+
+
 def test_rows_are_rendered_as_trl_renders_them(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
     """Its own preparation of prompt and completion gives the same ids and labels."""
     from datasets import Dataset
