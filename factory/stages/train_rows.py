@@ -61,9 +61,8 @@ class Rows:
             lines.append(f"{counted(self.empty, 'row')} left out: no response")
         if self.unlike:
             rows = counted(self.unlike, "row")
-            lines.append(
-                f"in {rows} the chat template puts other tokens before the response than where it asks for one"
-            )
+            where = "puts other tokens before the response than where it asks for one"
+            lines.append(f"in {rows} the chat template {where}")
         return lines
 
 
