@@ -120,8 +120,8 @@ def _in_words(error: Exception) -> str:
 
 def _check(document: Document, task: Task) -> None:
     """Refuses, as a ValueError, what renders but cannot be scored."""
-    if task.metric == "acc_norm" and min(map(len, document.choices)) < 2:
-        raise ValueError("a choice is empty, which has no log-probability per character")
+    if task.metric != "exact_match" and not all(choice.strip() for choice in document.choices):
+        raise ValueError("a choice is empty, which has no log-probability")
     # A label of -1 marks a row whose answer is kept secret, and would index the last choice.
     if not document.gold or not all(0 <= index < len(document.choices) for index in document.gold):
         raise ValueError("none of its choices is marked as right")

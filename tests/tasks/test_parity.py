@@ -215,7 +215,7 @@ def test_drift_a_mark_that_the_tokenizer_puts_first_is_read(bpe_model: Path) -> 
     tokenizer.backend_tokenizer.post_processor = first
     model = AutoModelForCausalLM.from_pretrained(bpe_model, dtype=torch.float32).eval()
     today = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
-    (ours,) = Encoder(tokenizer, 4096).prompts([Doc("a b", [""], 0)])
+    (ours,) = Encoder(tokenizer, 4096, len(tokenizer)).prompts([Doc("a b", [""], 0)])
     assert (
         ours.tolist() == today.tok_encode("a b") == [0, *tokenizer("a b", add_special_tokens=False).input_ids]
     )
