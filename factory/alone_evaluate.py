@@ -245,6 +245,7 @@ def _score(
                 ) from error
             mend = "Its end says why; run the same command again to go on: what was scored is kept"
             raise StageFailed(what, where=str(out / LOG), mend=mend) from error
+    stage.finish(out, plan["key"])
     seconds = round(time.monotonic() - began, 2)
     name = model.reference if model.kind != "folder" else Path(model.reference).absolute().name
     shutil.rmtree(out / "results", ignore_errors=True)  # of a process that was killed right here

@@ -60,6 +60,7 @@ def test_an_output_folder_holds_a_whole_artifact(limited: tuple[Path, str]) -> N
     assert (told[b"factory.suite"], told[b"factory.limit"], told[b"factory.shots"]) == (
         b'"openllm_v1"', b"4", b"2",
     )  # fmt: skip
+    assert json.loads(told[b"factory.key"]) == record["key"]
     for row in pq.read_table(out / "samples" / "truthfulqa.parquet").to_pylist():
         assert row["correct"] == (row["score"] > 0.5)
     rows = pq.read_table(out / "samples" / "winogrande.parquet").to_pylist()

@@ -19,7 +19,7 @@ from factory.errors import FactoryError
 from factory.models import load
 from factory.stages import Frozen, Progress
 from factory.tasks import results, rows
-from factory.tasks.samples import Journal, Sample, prompt_hash, read_parquet, write_parquet, write_text
+from factory.tasks.samples import Journal, Sample, prompt_hash, read_parquet, sign, write_parquet, write_text
 from factory.tasks.suites import SUITES, Task
 
 if TYPE_CHECKING:
@@ -146,6 +146,12 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "positions": runner.max_length,
         "notes": [*left_out, *runner.notes],
     }
+
+
+def finish(out: Path, key: str) -> None:
+    """Signs the samples, which may travel without the record beside them, with the key of the artifact."""
+    for path in sorted((out / "samples").glob("*.parquet")):
+        sign(path, key)
 
 
 def _told(settings: Settings, task: str) -> dict[str, str]:
