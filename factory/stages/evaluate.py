@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from factory.tasks.lighteval_compat import Question
     from factory.tasks.runner import Runner
 
-VERSION = 3
+VERSION = 4
 KEYLESS = {"batch_size"}  # after running out of memory, a smaller one goes on where the other was
 LIBRARIES = ("lighteval", "torch", "transformers", "tokenizers", "numpy")
 

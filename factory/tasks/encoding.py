@@ -78,9 +78,13 @@ class Encoder:
             begin = context if len(context) else self._nothing()
             for c in range(len(choices)):
                 whole = next(wholes) if len(context) else np.concatenate([begin, next(wholes)])
-                # Both may merge into as many tokens; one must be left to judge (as lighteval has it).
-                start = min(len(begin), len(whole) - 1)
-                target = whole[start:][-self.longest :]
+                if len(whole) > len(begin):
+                    # Where the last of the prompt merges with the choice, the prompt is read as it is alone.
+                    target = whole[len(begin) :]
+                    whole = np.concatenate([begin, target])
+                else:  # both merged into as many tokens; one must be left to judge (as lighteval has it)
+                    target = whole[-1:]
+                target = target[-self.longest :]
                 read = whole[-(self.longest + 1) :][:-1]
                 made[d].append((read, target, (d, c), max(0, len(whole) - 1 - len(read))))
         return made
