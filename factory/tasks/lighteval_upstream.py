@@ -23,8 +23,10 @@ environment of its own, with transformers < 5 and this package without its depen
         "model_name=my-org/my-model,override_chat_template=False,max_model_length=8192" \\
         "$(python -m factory.tasks.openllm_v1)" --custom-tasks factory.tasks.openllm_v1
 
-That was read in the sources of lighteval 0.13.0, vLLM 0.10.1.1 and 0.29.0, and never run on a GPU.
-Without `max_model_length` it cuts prompts at `max_seq_len_to_capture`, 8,192 tokens or fewer.
+That was read in the sources of lighteval 0.13.0, vLLM 0.10.1.1 and 0.29.0. Run were the task module with
+transformers 4.57 (its scores are the same) and the command up to loading vLLM, never a GPU. Without
+`max_model_length` prompts are cut at `max_seq_len_to_capture`, 8,192 tokens or fewer; and of a tokenizer
+that transformers 5 saved, transformers 4 wants `tokenizer_class` to be `PreTrainedTokenizerFast`.
 """
 
 from __future__ import annotations

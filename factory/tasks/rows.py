@@ -17,6 +17,8 @@ from factory.tasks.document import Document
 from factory.tasks.suites import Task, wanted
 from factory.wording import counted
 
+_UNNAMED = ("", "default")  # what a dataset's only configuration is called that nobody named
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -26,11 +28,13 @@ class Rows:
         group: the subject, else the task.
         scored: what is asked, in file order.
         examples: what the solved examples are drawn from.
+        config: the dataset configuration they were read from, where it has a name.
     """
 
     group: str
     scored: list[Document]
     examples: list[Document]
+    config: str | None = None
 
 
 def part_of(task: Task, shots: int, limit: int | None) -> Wanted:
@@ -77,7 +81,8 @@ def read(task: Task, folder: Path, shots: int, limit: int | None) -> list[Rows]:
                 f"but split '{task.shots_split}' has {counted(len(examples), 'row')}"
             )
             raise FactoryError(what, where=where, mend="Ask for fewer shots or add rows")
-        groups.append(Rows(config if task.by_subject else task.task, scored, examples))
+        named = config if config not in _UNNAMED else None
+        groups.append(Rows(config if task.by_subject else task.task, scored, examples, named))
     return groups
 
 
