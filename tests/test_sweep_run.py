@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,29 @@ def recipe(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def artifacts(stage: str) -> list[Path]:
     return list(Path("runs/store", stage).glob("[!.]*"))
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_in_its_second_point_keeps_the_first(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-m", "factory.cli", "run", recipe.name, "--json", "--jobs", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["kind"] == "progress" and event["step"] == "drop=3/train/math-sft":
+            process.send_signal(signal.SIGKILL)
+            break
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    before = {path: path.read_bytes() for path in Path("runs/store").glob("*/*/record.json")}
+    assert len(before) >= 4  # importance, a pruned model a point, the first point's training
+
+    assert call(["run", recipe.name]) == 0
+    assert f"made {13 - len(before)} of 13 steps" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(json.loads(Path("runs/tiny/report.json").read_text())["points"]) == 2
 
 
 @pytest.mark.slow
