@@ -13,6 +13,7 @@ import pytest
 from evaluated import FEW, arc, arguments
 
 from factory.cli import call
+from factory.models import load
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("arc", "hellaswag", "mmlu", "truthfulqa", "winogrande", "gsm8k")
@@ -51,6 +52,7 @@ def test_an_output_folder_holds_a_whole_artifact(limited: tuple[Path, str]) -> N
     record = json.loads((out / "record.json").read_text())
     assert (record["stage"], record["resumed"]) == ("evaluate", False)
     assert record["settings"]["chat_template"] is False
+    assert record["facts"]["dtype"] == load.dtype().replace("auto", "bfloat16")
     assert {name: (out / name).stat().st_size for name in record["files"]} == record["files"]
     assert {f"samples/{task}.parquet" for task in TASKS} < set(record["files"])
     assert sorted(path.name for path in out.iterdir()) == [

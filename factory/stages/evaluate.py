@@ -83,8 +83,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     """Scores `inputs["model"]` on every task's rows in `inputs["data.<task>"]`.
 
     Returns:
-        The content of scores.json, plus `parameters`, `blocks` and `positions` of the model, and the
-        `notes` of the runner.
+        The content of scores.json, plus `parameters`, `blocks` and `positions` of the model, the `dtype` it
+        was computed in, and the `notes` of the runner.
 
     Raises:
         FactoryError: a dataset folder lacks a split, a column, a subject or enough rows, a row cannot be
@@ -144,6 +144,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "parameters": model.num_parameters(),
         "blocks": model.config.get_text_config(decoder=True).num_hidden_layers,
         "positions": runner.max_length,
+        "dtype": str(model.dtype).removeprefix("torch."),
         "notes": [*left_out, *runner.notes],
     }
 
