@@ -23,6 +23,9 @@ from factory.recipe_parts import MergedVariant
 from factory.seeds import stream
 from factory.sources import Source
 from factory.stages import Frozen, evaluate, load
+from factory.training import quantiser, reporters
+
+SHARED_WITH_TRAIN = {"method", "freeze", "loss", "beta", "long_rows", "lora"}  # named alike in both
 
 __all__ = ["Plan", "Ref", "Source", "Step", "make_plan"]
 
@@ -204,16 +207,25 @@ class _Planner:
             own = variant.targets == "self"
             fields = variant.train.over(self.recipe.train)
             inputs: dict[str, Ref | Source] = {"model": Ref("prune", "model")}
+            if fields.loss == "distill":
+                inputs["teacher"] = self.outside.base
             for data in variant.data:
                 inputs[f"data.{data}"] = Ref(f"regenerate/{data}") if own else self.outside.datasets[data]
             settings = {
                 "data": tuple(self._trained_on(data, own) for data in sorted(variant.data)),
                 "targets": variant.targets,
-                "lora": fields.lora,
-                "sft": fields.sft,
+                **fields.model_dump(include=SHARED_WITH_TRAIN, exclude_none=True),
+                "sft": self._followed(fields.sft, name),
+                "quantiser": quantiser() if fields.method == "qlora" else None,
                 "seed": stream(self.recipe.seed, "train", name),
             }
             self._add(f"train/{name}", settings, inputs)
+
+    def _followed(self, sft: dict[str, Any], name: str) -> dict[str, Any]:
+        """TRL's fields; where training is to be followed, under the recipe's and the variant's names."""
+        if not reporters(sft.get("report_to")):
+            return sft
+        return {"project": self.recipe.name, "run_name": name, **sft}
 
     def _trained_on(self, name: str, own: bool) -> DataSpec:
         """What training sees of a dataset: no check, and of a regenerated one its own columns."""
