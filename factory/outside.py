@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from factory.benchmarks import find_benchmarks, shots_of
-from factory.data import Columns, DataSpec, check_rows, check_texts
+from factory.data import Columns, DataSpec
+from factory.data_checks import check_rows, check_texts
 from factory.dataset_files import PartError, Wanted
 from factory.errors import FactoryError
 from factory.lora_modules import check_modules
