@@ -32,6 +32,17 @@ def check_rows(folder: Path, spec: DataSpec, where: str) -> None:
         raise PartError(what, "check", where=where, mend=mend)
 
 
+def count_rows(folder: Path, spec: DataSpec, most: int, where: str) -> int | None:
+    """How many rows there are, counted up to `most`; None where that would take reading too many.
+
+    What is stored may be a few rows more than can be read, where empty ones are left out.
+    """
+    if most > CHECKED_ROWS:
+        return stored_rows(split_files(folder, spec.config, spec.split, where))
+    every = spec.model_copy(update={"rows": None})
+    return sum(1 for _ in islice(iterate_rows(folder, every, where), most))
+
+
 def check_texts(folder: Path, spec: TextSpec, where: str) -> None:
     """Refuses before a run what `load_texts` would refuse, and fewer texts than `spec.rows`.
 

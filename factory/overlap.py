@@ -190,9 +190,7 @@ def _room(starts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.repeat(starts[1:], sizes) - np.arange(starts[-1])
 
 
-def _windows(
-    hashes: np.ndarray[Any, Any], lengths: set[int]
-) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+def _windows(hashes: np.ndarray[Any, Any], lengths: set[int]) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
     """For each length, shortest first, the hash of so many words from every place on."""
     import numpy as np
 
@@ -226,4 +224,3 @@ class _Index:
         at[at == len(self._hashes)] = 0
         same = self._hashes[at] == hashes[likely]
         yield from zip(likely[same].tolist(), self._places[at[same]].tolist(), strict=True)
-

@@ -11,18 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from factory.data import Columns, DataSpec, TextSpec
+from factory.data import ROW_COLUMNS, Columns, DataSpec, TextSpec
 from factory.errors import FactoryError
 from factory.keys import stage_key
 from factory.library_fields import METHODS
 from factory.metrics import METRICS
 from factory.nearest import suggest
 from factory.outside import Outside, gather
+from factory.prompts import CHAT
 from factory.recipe import Recipe
-from factory.recipe_parts import MergedVariant
+from factory.recipe_parts import MergedVariant, TrainedVariant
 from factory.seeds import stream
 from factory.sources import Source
 from factory.stages import Frozen, evaluate, load
+from factory.tasks.suites import SUITES
 
 __all__ = ["Plan", "Ref", "Source", "Step", "make_plan"]
 
@@ -107,27 +109,40 @@ def make_plan(recipe: Recipe) -> Plan:
     return lay_out(recipe, gather(recipe))
 
 
-def lay_out(recipe: Recipe, outside: Outside, removals: int = 0) -> Plan:
+@dataclass(frozen=True)
+class AtLeast:
+    """What a recipe's costly steps are to make so that other recipes, which need less, can share it.
+
+    Attributes:
+        removals: how many blocks a metric that removes block by block orders.
+        regenerated: by dataset, how many rows are regenerated, None for all; at least what the recipe needs.
+    """
+
+    removals: int = 0
+    regenerated: Mapping[str, int | None] = field(default_factory=dict)
+
+
+def lay_out(recipe: Recipe, outside: Outside, at_least: AtLeast | None = None) -> Plan:
     """The steps of a recipe over what it takes from outside.
 
     Args:
         recipe: the recipe.
         outside: from `gather`.
-        removals: how many blocks at least a metric that removes block by block is to order, so that recipes
-            that drop fewer can share its figures.
+        at_least: what its steps make beyond its own needs.
     """
-    return _Planner(recipe, outside, removals).plan()
+    return _Planner(recipe, outside, at_least or AtLeast()).plan()
 
 
 class _Planner:
     """Builds one plan; every method adds the steps it is named for."""
 
-    def __init__(self, recipe: Recipe, outside: Outside, removals: int) -> None:
-        self.recipe, self.outside, self.removals = recipe, outside, removals
+    def __init__(self, recipe: Recipe, outside: Outside, at_least: AtLeast) -> None:
+        self.recipe, self.outside, self.at_least = recipe, outside, at_least
         self.steps: dict[str, Step] = {}
 
     def plan(self) -> Plan:
         self._prune()
+        self._curate()
         self._regenerate()
         self._train()
         self._merge()
@@ -141,12 +156,22 @@ class _Planner:
         settings: Mapping[str, Any],
         inputs: Mapping[str, Ref | Source],
         seen: Mapping[str, str] | None = None,
+        as_if: Mapping[str, Any] | None = None,
     ) -> None:
-        """Adds a step; `seen` stands for the keys of inputs of which it sees but a part."""
+        """Adds a step.
+
+        Args:
+            name: of the step.
+            settings: of its stage.
+            inputs: by role.
+            seen: stands for the keys of inputs of which it sees but a part.
+            as_if: settings that would make the same of that part alone; they are in the key.
+        """
         stage = name.split("/", 1)[0]
         checked = load(stage).Settings(**settings)
+        keyed = load(stage).Settings(**{**settings, **(as_if or {})})
         keys = self._keys(inputs) | dict(seen or {})
-        self.steps[name] = Step(name, stage, checked, dict(inputs), stage_key(stage, checked, keys))
+        self.steps[name] = Step(name, stage, checked, dict(inputs), stage_key(stage, keyed, keys))
 
     def _keys(self, inputs: Mapping[str, Ref | Source]) -> dict[str, str]:
         return {
@@ -162,7 +187,7 @@ class _Planner:
         exclude = (prune.exclude.first, prune.exclude.last)
         # Only a metric that removes block by block sees them; recipes share the figures of the others.
         stepwise = METRICS[prune.importance].shape == "order"
-        rounds = max(prune.count, self.removals)
+        rounds = max(prune.count, self.at_least.removals)
         scored = {
             "data": TextSpec(**texts),
             "max_tokens": prune.calibration.max_tokens,
@@ -186,41 +211,110 @@ class _Planner:
             seen["importance"] = f"{stage_key('importance', shorter, self._keys(sources))}/."
         self._add("prune", chosen, inputs, seen)
 
+    def _curate(self) -> None:
+        evaluated = self.recipe.evaluate
+        used = {name for variant in self.recipe.trained().values() for name in variant.data}
+        for name, written in self.recipe.datasets.items():
+            if name not in used or not written.is_curated:
+                continue
+            spec = self.outside.specs[name]
+            # How many rows are taken, what they are checked for and how they are asked is seen later.
+            prompt = spec.prompt if spec.prompt == CHAT else "instruct"
+            read = spec.model_copy(update={"rows": None, "check": "none", "prompt": prompt})
+            settings: dict[str, Any] = {"data": read, "deduplicate": written.deduplicate}
+            inputs: dict[str, Ref | Source] = {"data": self.outside.datasets[name]}
+            if written.overlap is not None:
+                tasks = tuple(self.outside.shots)
+                versions = {task: SUITES[evaluated.suite][task].version for task in tasks}
+                compared = {"suite": evaluated.suite, "tasks": tasks, "versions": versions}
+                settings |= {"overlap": written.overlap, **compared}
+                inputs |= {f"data.{task}": source for task, source in self.outside.benchmarks.items()}
+            if written.order == "random":
+                settings |= {"order": "random", "seed": stream(self.recipe.seed, "order", name)}
+            self._add(f"curate/{name}", settings, inputs)
+
+    def _data(self, name: str) -> tuple[Ref | Source, DataSpec]:
+        """Where a dataset's rows come from once they are chosen, and how they are read there."""
+        spec = self.outside.specs[name]
+        if f"curate/{name}" not in self.steps:
+            return self.outside.datasets[name], spec
+        columns = Columns(**{role: role for role in ROW_COLUMNS})
+        own = DataSpec(name=name, rows=spec.rows, prompt=spec.prompt, check=spec.check, columns=columns)
+        return Ref(f"curate/{name}"), own
+
     def _regenerate(self) -> None:
-        chosen, seed = self.recipe.regenerate, self.recipe.seed
         trained = self.recipe.trained().values()
         used = {name for variant in trained if variant.targets == "self" for name in variant.data}
         for name in self.recipe.datasets:
-            if name not in used:
-                continue
-            # Greedy decoding draws nothing: recipes that differ in their seed share its rows.
-            drawn = stream(seed, "regenerate", name) if chosen.temperature > 0 else 0
-            settings = {**chosen.model_dump(), "data": self.outside.specs[name], "seed": drawn}
-            sources = {"base": self.outside.base, "data": self.outside.datasets[name]}
-            self._add(f"regenerate/{name}", settings, sources)
+            if name in used:
+                self._add(f"regenerate/{name}", *self._regenerated(name, self.rows_regenerated(name)))
+
+    def rows_regenerated(self, name: str) -> int | None:
+        """How many rows of a dataset are regenerated: as many as any variant takes; None for all."""
+        if name in self.at_least.regenerated:
+            return self.at_least.regenerated[name]
+        own = [v for v in self.recipe.trained().values() if v.targets == "self" and name in v.data]
+        taken = [self._taken(variant, name) for variant in own]
+        return None if None in taken else max(rows for rows in taken if rows is not None)
+
+    def _regenerated(self, name: str, rows: int | None) -> tuple[dict[str, Any], dict[str, Ref | Source]]:
+        """Settings and inputs of the step that regenerates so many rows of a dataset."""
+        chosen = self.recipe.regenerate
+        # Greedy decoding draws nothing: recipes that differ in their seed share its rows.
+        drawn = stream(self.recipe.seed, "regenerate", name) if chosen.temperature > 0 else 0
+        source, spec = self._data(name)
+        settings = {**chosen.model_dump(), "data": spec.model_copy(update={"rows": rows}), "seed": drawn}
+        return settings, {"base": self.outside.base, "data": source}
+
+    def _taken(self, variant: TrainedVariant, name: str) -> int | None:
+        """How many rows of a dataset a variant takes at most; None for all there are."""
+        return (self.recipe.rows_of(variant) or {}).get(name, self.outside.specs[name].rows)
 
     def _train(self) -> None:
         for name, variant in self.recipe.trained().items():
             own = variant.targets == "self"
             fields = variant.train.over(self.recipe.train)
             inputs: dict[str, Ref | Source] = {"model": Ref("prune", "model")}
-            for data in variant.data:
-                inputs[f"data.{data}"] = Ref(f"regenerate/{data}") if own else self.outside.datasets[data]
-            settings = {
-                "data": tuple(self._trained_on(data, own) for data in sorted(variant.data)),
-                "targets": variant.targets,
-                "lora": fields.lora,
-                "sft": fields.sft,
-                "seed": stream(self.recipe.seed, "train", name),
-            }
-            self._add(f"train/{name}", settings, inputs)
+            read, alone, seen = [], [], {}
+            for data in sorted(variant.data):
+                role, rows = f"data.{data}", self._taken(variant, data)
+                inputs[role], spec = self._data(data)
+                # No check; it was one of regeneration.
+                spec = spec.model_copy(update={"check": "none", "rows": rows})
+                if own:
+                    inputs[role] = Ref(f"regenerate/{data}")
+                    columns = Columns(instruction="instruction", context="context", response="response")
+                    whole = DataSpec(name=data, prompt=spec.prompt, columns=columns)
+                    spec = whole
+                    if rows != self.rows_regenerated(data):
+                        # The first rows of a larger set are the smaller set: training sees no more than them.
+                        spec = whole.model_copy(update={"rows": rows})
+                        settings, sources = self._regenerated(data, rows)
+                        fewer = load("regenerate").Settings(**settings)
+                        seen[role] = f"{stage_key('regenerate', fewer, self._keys(sources))}/."
+                    alone.append(whole)
+                else:
+                    alone.append(spec)
+                read.append(spec)
+            self._add(
+                f"train/{name}",
+                {
+                    "data": tuple(read),
+                    "shares": self._shares(variant),
+                    "targets": variant.targets,
+                    "lora": fields.lora,
+                    "sft": fields.sft,
+                    "seed": stream(self.recipe.seed, "train", name),
+                },
+                inputs,
+                seen,
+                {"data": tuple(alone)},
+            )
 
-    def _trained_on(self, name: str, own: bool) -> DataSpec:
-        """What training sees of a dataset: no check, and of a regenerated one its own columns."""
-        if not own:
-            return self.outside.specs[name].model_copy(update={"check": "none"})
-        columns = Columns(instruction="instruction", context="context", response="response")
-        return DataSpec(name=name, prompt=self.recipe.datasets[name].prompt, columns=columns)
+    def _shares(self, variant: TrainedVariant) -> dict[str, float]:
+        """The shares of a mix whose rows training has to count."""
+        uncounted = isinstance(variant.data, dict) and self.recipe.rows_of(variant) is None
+        return dict(variant.data) if uncounted and isinstance(variant.data, dict) else {}
 
     def _model(self, name: str) -> Ref | Source:
         """Where a model of the recipe comes from."""
@@ -260,7 +354,7 @@ class _Planner:
             if isinstance(variant, MergedVariant):
                 rows.append({"name": name, "kind": "merged", "of": variant.of, "method": variant.merge})
             else:
-                targets, names = variant.targets, variant.data
+                targets, names = variant.targets, tuple(variant.data)
                 rows.append({"name": name, "kind": "trained", "targets": targets, "data": names})
         settings = {
             "recipe": self.recipe.name,

@@ -162,15 +162,16 @@ def artifacts(root: Path) -> dict[str, Path]:
         facts = {**kept, "new_tokens": 4000, "tokens_per_second": 900.0}
         inputs[f"regenerate.{name}"] = record(root / "r" / name, f"regenerate/{name}", facts, **options)
     trained = {
-        "rows": 100, "rows_left_out": 7, "tokens": 8000, "epochs": 12.0, "steps": 300, "loss_first": 2.5,
+        "rows": 93, "rows_left_out": 7, "tokens": 8000, "epochs": 12.0, "steps": 300, "loss_first": 2.5,
         "loss_last": 0.25, "trainable_parameters": 50_000, "used": USED,
     }  # fmt: skip
     for row in ROWS:
         inputs[f"evaluate.{row.name}"] = evaluated(root / "e" / row.name, row.name)
         if row.kind == "trained":
             folder = root / "t" / row.name
+            facts = {**trained, "taken": dict.fromkeys(row.data, 100)}
             inputs[f"train.{row.name}"] = record(
-                folder, f"train/{row.name}", trained, lora={"r": 8}, sft={}, seed=3
+                folder, f"train/{row.name}", facts, lora={"r": 8}, sft={}, seed=3
             )
     facts = {"method": "slerp", "spherical_share": 0.125}
     settings = {"of": ["math-self", "text-self"], "parameters": {"t": 0.5}, "seed": 0}

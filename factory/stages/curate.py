@@ -10,6 +10,7 @@ bytes a row for duplicates, and some thousand rows.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections import Counter
@@ -202,10 +203,8 @@ def _asked(row: Mapping[str, str], settings: Settings) -> str:
     """Instruction and context as one text; of a chat, the turns before without their roles."""
     context = row["context"]
     if settings.data.prompt == prompts.CHAT and context:
-        try:
+        with contextlib.suppress(ValueError):  # is told by the stage that renders it
             context = "\n".join(turn["content"] for turn in prompts.turns(context))
-        except ValueError:  # is told by the stage that renders it
-            pass
     return f"{row['instruction']}\n{context}"
 
 

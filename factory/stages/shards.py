@@ -1,7 +1,8 @@
 """Datasets on disk as the stages write them: parquet shards in order, a README, and what they add up to.
 
-Under regenerate.py, beside generations.py; curate.py writes its rows here too. A shard is written whole or not at all, so a run that was
-killed goes on with the next one; sums and examples are read back from the shards, one at a time.
+Under regenerate.py, beside generations.py; curate.py writes its rows here too. A shard is written whole or
+not at all, so a run that was killed goes on with the next one; sums and examples are read back from the
+shards, one at a time.
 """
 
 from __future__ import annotations

@@ -20,13 +20,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from factory import prompts
-from factory.data import DataSpec, load_rows
+from factory.data import DataSpec
 from factory.errors import FactoryError
 from factory.models import load
 from factory.models.carried import carry_files
 from factory.models.checkpoint import follow_umask, stored_dtype
 from factory.stages import Frozen, Progress
 from factory.stages.train_options import REFUSALS, configs, refusal, refuse_tied, used
+from factory.training_rows import TrainingRows
 from factory.wording import counted
 
 VERSION = 2
@@ -41,6 +42,7 @@ class Settings(Frozen):
 
     Attributes:
         data: the datasets, by name; their rows are put together and shuffled.
+        shares: of each dataset in the mix, where it takes counting rows to know how many that are.
         targets: `original` trains on the datasets' own responses (SFT), `self` on regenerated ones.
         lora: fields of PEFT's LoraConfig over `LORA`.
         sft: fields of TRL's SFTConfig over `SFT` and `SFT_ON`.
@@ -48,6 +50,7 @@ class Settings(Frozen):
     """
 
     data: tuple[DataSpec, ...] = Field(min_length=1)
+    shares: dict[str, float] = Field(default_factory=dict)
     targets: Literal["original", "self"]
     lora: dict[str, Any] = Field(default_factory=dict)
     sft: dict[str, Any] = Field(default_factory=dict)
@@ -65,9 +68,10 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         progress: told the steps done, with the loss.
 
     Returns:
-        Rows trained on and left out as too long, tokens of those rows, steps, epochs, first and last
-        loss, the loss curve as [step, loss] pairs, parameters and how many of them were trained, and
-        `used`: the values behind the run, written in the recipe or not.
+        Rows trained on and left out as too long, rows taken of each dataset (those left out among them),
+        tokens of the rows trained on, steps, epochs, first and last loss, the loss curve as [step, loss]
+        pairs, parameters and how many of them were trained, and `used`: the values behind the run, written
+        in the recipe or not.
 
     Raises:
         FactoryError: PEFT or TRL refuse a value, the tokenizer has no chat template, the template does
@@ -88,7 +92,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     # LoRA on frozen weights: on a CPU both are float32; on a GPU the base stays in its own dtype.
     model = load.causal_lm(source).train()
     refuse_tied(model, lora)
-    rows, tokens, left_out = _rows(settings, inputs, tokenizer, model, arguments.max_length)
+    source_rows = TrainingRows(settings.targets, settings.data, inputs, settings.shares)
+    rows, tokens, left_out = _rows(settings, inputs, source_rows, tokenizer, model, arguments.max_length)
     trainer = _trainer(settings, model, tokenizer, (lora, arguments), rows, progress)
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     _fit(trainer, _last_checkpoint(out / "checkpoints"))
@@ -107,6 +112,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     return {
         "rows": len(rows),
         "rows_left_out": left_out,
+        "taken": source_rows.taken,
         "tokens": tokens,
         "steps": state.global_step,
         "epochs": round(state.epoch, 3),
@@ -120,7 +126,12 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
 
 
 def _rows(
-    settings: Settings, inputs: Mapping[str, Path], tokenizer: Any, model: Any, max_length: int | None
+    settings: Settings,
+    inputs: Mapping[str, Path],
+    source: TrainingRows,
+    tokenizer: Any,
+    model: Any,
+    max_length: int | None,
 ) -> tuple[Any, int, int]:
     """The training rows as TRL wants them, shuffled; how many tokens they have; how many were too long."""
     from datasets import Dataset
@@ -135,23 +146,22 @@ def _rows(
     stops = tokenizer.eos_token_id if stops is None else stops
     stops = set(stops if isinstance(stops, list) else [stops])
     rows, tokens, left_out = [], 0, 0
-    for spec in settings.data:
-        for instruction, context, response in _pairs(settings.targets, inputs[f"data.{spec.name}"], spec):
-            prompt = prompts.messages(spec.prompt, instruction, context)
-            completion = [{"role": "assistant", "content": response}]
-            ids = tokenizer.apply_chat_template(prompt + completion, tokenize=True, return_dict=False)
-            if not stops & set(ids[-3:]):  # some templates put a line end behind it
-                raise FactoryError(
-                    "the chat template does not end the assistant's turn with a stop token of the model, "
-                    "so the trained model would never stop",
-                    where=str(inputs["model"]),
-                    mend="Add the template's last token to eos_token_id in generation_config.json",
-                )
-            if max_length is not None and len(ids) > max_length:
-                left_out += 1
-                continue
-            rows.append({"prompt": prompt, "completion": completion})
-            tokens += len(ids)
+    for spec, instruction, context, response in source:
+        prompt = prompts.messages(spec.prompt, instruction, context)
+        completion = [{"role": "assistant", "content": response}]
+        ids = tokenizer.apply_chat_template(prompt + completion, tokenize=True, return_dict=False)
+        if not stops & set(ids[-3:]):  # some templates put a line end behind it
+            raise FactoryError(
+                "the chat template does not end the assistant's turn with a stop token of the model, "
+                "so the trained model would never stop",
+                where=str(inputs["model"]),
+                mend="Add the template's last token to eos_token_id in generation_config.json",
+            )
+        if max_length is not None and len(ids) > max_length:
+            left_out += 1
+            continue
+        rows.append({"prompt": prompt, "completion": completion})
+        tokens += len(ids)
     if not rows:
         raise FactoryError(
             f"no row fits max_length, {max_length} tokens ({counted(left_out, 'row')} left out)",
@@ -159,18 +169,6 @@ def _rows(
             mend="Raise it",
         )
     return Dataset.from_list(rows).shuffle(seed=settings.seed), tokens, left_out
-
-
-def _pairs(targets: str, folder: Path, spec: DataSpec) -> list[tuple[str, str, str]]:
-    """(instruction, context, response) of each row of a dataset or of a regenerated artifact."""
-    columns = ["instruction", "context", "response"]
-    if targets == "original":
-        table = load_rows(folder, spec).to_dict()
-    else:
-        import pyarrow.parquet
-
-        table = pyarrow.parquet.read_table(folder / "data", columns=columns).to_pydict()
-    return list(zip(*(table[column] for column in columns), strict=True))
 
 
 def _trainer(
