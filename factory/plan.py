@@ -11,20 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from factory.data import ROW_COLUMNS, Columns, DataSpec, TextSpec
+from factory.data import Columns, DataSpec, TextSpec
 from factory.errors import FactoryError
 from factory.keys import stage_key
 from factory.library_fields import METHODS
 from factory.metrics import METRICS
 from factory.nearest import suggest
 from factory.outside import Outside, gather
-from factory.prompts import CHAT
+from factory.plan_rows import RowsSeen
 from factory.recipe import Recipe
-from factory.recipe_parts import MergedVariant, TrainedVariant
+from factory.recipe_parts import MergedVariant
 from factory.seeds import stream
 from factory.sources import Source
 from factory.stages import Frozen, evaluate, load
-from factory.tasks.suites import SUITES
 
 __all__ = ["Plan", "Ref", "Source", "Step", "make_plan"]
 
@@ -137,7 +136,8 @@ class _Planner:
     """Builds one plan; every method adds the steps it is named for."""
 
     def __init__(self, recipe: Recipe, outside: Outside, at_least: AtLeast) -> None:
-        self.recipe, self.outside, self.at_least = recipe, outside, at_least
+        self.recipe, self.outside, self.removals = recipe, outside, at_least.removals
+        self.rows = RowsSeen(recipe, outside, at_least.regenerated)
         self.steps: dict[str, Step] = {}
 
     def plan(self) -> Plan:
@@ -187,7 +187,7 @@ class _Planner:
         exclude = (prune.exclude.first, prune.exclude.last)
         # Only a metric that removes block by block sees them; recipes share the figures of the others.
         stepwise = METRICS[prune.importance].shape == "order"
-        rounds = max(prune.count, self.at_least.removals)
+        rounds = max(prune.count, self.removals)
         scored = {
             "data": TextSpec(**texts),
             "max_tokens": prune.calibration.max_tokens,
@@ -212,63 +212,24 @@ class _Planner:
         self._add("prune", chosen, inputs, seen)
 
     def _curate(self) -> None:
-        evaluated = self.recipe.evaluate
-        used = {name for variant in self.recipe.trained().values() for name in variant.data}
-        for name, written in self.recipe.datasets.items():
-            if name not in used or not written.is_curated:
-                continue
-            spec = self.outside.specs[name]
-            # How many rows are taken, what they are checked for and how they are asked is seen later.
-            prompt = spec.prompt if spec.prompt == CHAT else "instruct"
-            read = spec.model_copy(update={"rows": None, "check": "none", "prompt": prompt})
-            settings: dict[str, Any] = {"data": read, "deduplicate": written.deduplicate}
-            inputs: dict[str, Ref | Source] = {"data": self.outside.datasets[name]}
-            if written.overlap is not None:
-                tasks = tuple(self.outside.shots)
-                versions = {task: SUITES[evaluated.suite][task].version for task in tasks}
-                compared = {"suite": evaluated.suite, "tasks": tasks, "versions": versions}
-                settings |= {"overlap": written.overlap, **compared}
-                inputs |= {f"data.{task}": source for task, source in self.outside.benchmarks.items()}
-            if written.order == "random":
-                settings |= {"order": "random", "seed": stream(self.recipe.seed, "order", name)}
-            self._add(f"curate/{name}", settings, inputs)
+        for name in self.rows.curated:
+            self._add(f"curate/{name}", *self.rows.curate(name))
 
-    def _data(self, name: str) -> tuple[Ref | Source, DataSpec]:
-        """Where a dataset's rows come from once they are chosen, and how they are read there."""
-        spec = self.outside.specs[name]
-        if f"curate/{name}" not in self.steps:
-            return self.outside.datasets[name], spec
-        columns = Columns(**{role: role for role in ROW_COLUMNS})
-        own = DataSpec(name=name, rows=spec.rows, prompt=spec.prompt, check=spec.check, columns=columns)
-        return Ref(f"curate/{name}"), own
+    def _data(self, name: str) -> Ref | Source:
+        """Where a dataset's rows are, once they are chosen."""
+        return Ref(f"curate/{name}") if name in self.rows.curated else self.outside.datasets[name]
 
     def _regenerate(self) -> None:
-        trained = self.recipe.trained().values()
-        used = {name for variant in trained if variant.targets == "self" for name in variant.data}
-        for name in self.recipe.datasets:
-            if name in used:
-                self._add(f"regenerate/{name}", *self._regenerated(name, self.rows_regenerated(name)))
-
-    def rows_regenerated(self, name: str) -> int | None:
-        """How many rows of a dataset are regenerated: as many as any variant takes; None for all."""
-        if name in self.at_least.regenerated:
-            return self.at_least.regenerated[name]
-        own = [v for v in self.recipe.trained().values() if v.targets == "self" and name in v.data]
-        taken = [self._taken(variant, name) for variant in own]
-        return None if None in taken else max(rows for rows in taken if rows is not None)
+        for name in self.rows.rewritten:
+            self._add(f"regenerate/{name}", *self._regenerated(name, self.rows.regenerated(name)))
 
     def _regenerated(self, name: str, rows: int | None) -> tuple[dict[str, Any], dict[str, Ref | Source]]:
         """Settings and inputs of the step that regenerates so many rows of a dataset."""
-        chosen = self.recipe.regenerate
+        chosen, spec = self.recipe.regenerate, self.rows.spec(name)
         # Greedy decoding draws nothing: recipes that differ in their seed share its rows.
         drawn = stream(self.recipe.seed, "regenerate", name) if chosen.temperature > 0 else 0
-        source, spec = self._data(name)
         settings = {**chosen.model_dump(), "data": spec.model_copy(update={"rows": rows}), "seed": drawn}
-        return settings, {"base": self.outside.base, "data": source}
-
-    def _taken(self, variant: TrainedVariant, name: str) -> int | None:
-        """How many rows of a dataset a variant takes at most; None for all there are."""
-        return (self.recipe.rows_of(variant) or {}).get(name, self.outside.specs[name].rows)
+        return settings, {"base": self.outside.base, "data": self._data(name)}
 
     def _train(self) -> None:
         for name, variant in self.recipe.trained().items():
@@ -277,30 +238,28 @@ class _Planner:
             inputs: dict[str, Ref | Source] = {"model": Ref("prune", "model")}
             read, alone, seen = [], [], {}
             for data in sorted(variant.data):
-                role, rows = f"data.{data}", self._taken(variant, data)
-                inputs[role], spec = self._data(data)
-                # No check; it was one of regeneration.
-                spec = spec.model_copy(update={"check": "none", "rows": rows})
+                role, rows = f"data.{data}", self.rows.taken(variant, data)
                 if own:
                     inputs[role] = Ref(f"regenerate/{data}")
                     columns = Columns(instruction="instruction", context="context", response="response")
-                    whole = DataSpec(name=data, prompt=spec.prompt, columns=columns)
-                    spec = whole
-                    if rows != self.rows_regenerated(data):
+                    spec = DataSpec(name=data, prompt=self.recipe.datasets[data].prompt, columns=columns)
+                    alone.append(spec)
+                    if rows != self.rows.regenerated(data):
                         # The first rows of a larger set are the smaller set: training sees no more than them.
-                        spec = whole.model_copy(update={"rows": rows})
-                        settings, sources = self._regenerated(data, rows)
-                        fewer = load("regenerate").Settings(**settings)
-                        seen[role] = f"{stage_key('regenerate', fewer, self._keys(sources))}/."
-                    alone.append(whole)
+                        spec = spec.model_copy(update={"rows": rows})
+                        fewer, sources = self._regenerated(data, rows)
+                        checked = load("regenerate").Settings(**fewer)
+                        seen[role] = f"{stage_key('regenerate', checked, self._keys(sources))}/."
                 else:
+                    inputs[role] = self._data(data)
+                    spec = self.rows.spec(data).model_copy(update={"check": "none", "rows": rows})
                     alone.append(spec)
                 read.append(spec)
             self._add(
                 f"train/{name}",
                 {
                     "data": tuple(read),
-                    "shares": self._shares(variant),
+                    "shares": self.rows.shares(variant),
                     "targets": variant.targets,
                     "lora": fields.lora,
                     "sft": fields.sft,
@@ -310,11 +269,6 @@ class _Planner:
                 seen,
                 {"data": tuple(alone)},
             )
-
-    def _shares(self, variant: TrainedVariant) -> dict[str, float]:
-        """The shares of a mix whose rows training has to count."""
-        uncounted = isinstance(variant.data, dict) and self.recipe.rows_of(variant) is None
-        return dict(variant.data) if uncounted and isinstance(variant.data, dict) else {}
 
     def _model(self, name: str) -> Ref | Source:
         """Where a model of the recipe comes from."""

@@ -167,17 +167,17 @@ def curated(of: Mapping[str, Any]) -> str:
     settings, facts = of["settings"], of["facts"]
     said = [f"Of {counted(facts['rows_read'], 'row')} {facts['rows']:,} are left."]
     if settings["overlap"]:
-        why = f"share {settings['overlap']} words in a row with a scored benchmark"
         met = [
             f"{rows:,} with {counted(facts['documents_met'][task], 'document')} of {task}"
             for task, rows in facts["overlaps_by_task"].items()
             if rows
         ]
         documents = sum(facts["documents"].values())
+        why = f"{settings['overlap']} words in a row, or the whole of a shorter question, with "
         said.append(
-            f"Removed because they {why}: {', '.join(met)}."
+            f"Removed because they share {why}a scored benchmark: {', '.join(met)}."
             if met
-            else f"None of them {why.replace('share', 'shares', 1)} ({documents:,} documents)."
+            else f"None shares {why}one of {counted(documents, 'scored document')}."
         )
     if settings["deduplicate"]:
         whose = "question" if settings["deduplicate"] == "questions" else "question and response"

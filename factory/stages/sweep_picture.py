@@ -96,14 +96,14 @@ def _looks(points: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str, str
 def _places(values: Sequence[Any]) -> tuple[dict[str, float], dict[float, str], bool]:
     """Where each value stands, by its text; what is written there; and whether by powers.
 
-    Numbers that lie about as far apart as their size says stand where they are; those over more than a power
-    of ten, where their logarithms do, if that parts them better. All else stands side by side.
+    Numbers that lie about as far apart as their size says stand where they are; where the largest is more
+    than five times the least, the logarithms do, if that parts them better. All else stands side by side.
     """
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) == len(values) > 1:
         ordered = sorted(numbers)
         gaps = [b - a for a, b in pairwise(ordered)]
-        powers = ordered[0] > 0 and ordered[-1] > 10 * ordered[0]
+        powers = ordered[0] > 0 and ordered[-1] > 5 * ordered[0]
         if powers:
             ratios = [math.log(b / a) for a, b in pairwise(ordered)]
             powers = min(ratios) / sum(ratios) > min(gaps) / sum(gaps)
