@@ -21,7 +21,8 @@ COMPARED: Mapping[str, tuple[str, ...]] = {
     "rows": ("instruction", "context", "response"),
 }
 _NEW = 65_536  # rows in the dictionary before they are sorted in
-_END_OF_WORD = re.compile(r"(?<=[^\W\d_])[.,;:!?]+(?=\s|$)")
+# Marks behind a letter, or behind its closing quotation mark, at the end of a word.
+_END_OF_WORD = re.compile(r"""(?:(?<=[^\W\d_])|(?<=[^\W\d_]["']))[.,;:!?]+(?=["']?(?:\s|$))""")
 _QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"'})  # noqa: RUF001
 
 
