@@ -21,8 +21,9 @@ from factory.models.architectures import Architecture, architecture_of, block_co
 from factory.models.checkpoint import stored_tensors
 from factory.models.headers import StoredTensor
 from factory.recipe import Recipe, is_reference
-from factory.recipe_parts import Dataset, MergedVariant
+from factory.recipe_parts import Dataset, MergedVariant, Train
 from factory.sources import Source, at_hand, config_of, has_chat_template, resolve_dataset, resolve_model
+from factory.training import missing_quantiser, missing_reporter
 
 # What two models must have in common to be merged, tensor by tensor.
 SHAPE = (
@@ -66,6 +67,7 @@ def gather(recipe: Recipe) -> Outside:
         FactoryError: the first thing that cannot be used, with its line in the recipe.
     """
     shots = shots_of(recipe.evaluate, recipe.where)  # names first: they cost nothing to check
+    _check_installed(recipe)
     where = recipe.where("base", "model")
     base = resolve_model(recipe.base.model, recipe.base.revision, where, recipe.folder)
     if base.path is not None and not has_chat_template(base.path):
@@ -93,6 +95,25 @@ def gather(recipe: Recipe) -> Outside:
         foreign=_foreign(recipe, {**config, row.count: blocks - recipe.prune.count}),
         parameters=_parameters(recipe, tensors, config, row, blocks),
     )
+
+
+def _check_installed(recipe: Recipe) -> None:
+    """Refuses what a variant's training needs and this machine has not."""
+    for name, variant in recipe.trained().items():
+        whole = variant.train.over(recipe.train)
+        for key, missing in (
+            (("method",), missing_quantiser() if whole.method == "qlora" else None),
+            (("sft", "report_to"), missing_reporter(whole.sft.get("report_to"))),
+        ):
+            if missing:
+                own = _written(variant.train, key)
+                where = recipe.where(*(("variants", name, "train") if own else ("train",)), *key)
+                raise FactoryError(missing[0], where=where, mend=missing[1])
+
+
+def _written(train: Train, key: tuple[str, ...]) -> bool:
+    """Whether a variant's own part says it, not the recipe's."""
+    return key[-1] in (train.sft if key[0] == "sft" else train.model_fields_set)
 
 
 def _check_drop(recipe: Recipe, blocks: int) -> None:

@@ -24,6 +24,9 @@ from factory.recipe_parts import MergedVariant
 from factory.seeds import stream
 from factory.sources import Source
 from factory.stages import Frozen, evaluate, load
+from factory.training import quantiser, reporters
+
+SHARED_WITH_TRAIN = {"method", "freeze", "loss", "beta", "long_rows", "lora"}  # named alike in both
 
 __all__ = ["Plan", "Ref", "Source", "Step", "make_plan"]
 
@@ -236,6 +239,8 @@ class _Planner:
             own = variant.targets == "self"
             fields = variant.train.over(self.recipe.train)
             inputs: dict[str, Ref | Source] = {"model": Ref("prune", "model")}
+            if fields.loss == "distill":
+                inputs["teacher"] = self.outside.base
             read, alone, seen = [], [], {}
             for data in sorted(variant.data):
                 role, rows = f"data.{data}", self.rows.taken(variant, data)
@@ -261,14 +266,21 @@ class _Planner:
                     "data": tuple(read),
                     "shares": self.rows.shares(variant),
                     "targets": variant.targets,
-                    "lora": fields.lora,
-                    "sft": fields.sft,
+                    **fields.model_dump(include=SHARED_WITH_TRAIN, exclude_none=True),
+                    "sft": self._followed(fields.sft, name),
+                    "quantiser": quantiser() if fields.method == "qlora" else None,
                     "seed": stream(self.recipe.seed, "train", name),
                 },
                 inputs,
                 seen,
                 {"data": tuple(alone)},
             )
+
+    def _followed(self, sft: dict[str, Any], name: str) -> dict[str, Any]:
+        """TRL's fields; where training is to be followed, under the recipe's and the variant's names."""
+        if not reporters(sft.get("report_to")):
+            return sft
+        return {"project": self.recipe.name, "run_name": name, **sft}
 
     def _model(self, name: str) -> Ref | Source:
         """Where a model of the recipe comes from."""

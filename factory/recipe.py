@@ -32,6 +32,7 @@ from factory.recipe_parts import (
     Variant,
     Written,
 )
+from factory.training import unfit
 
 MAX_VARIANTS = 200
 RESERVED = ("base", "pruned")  # models every recipe has
@@ -119,6 +120,7 @@ def recipe_of(file: RecipeFile, folder: Path) -> Recipe:
         raise first_error(error, file) from None
     recipe._file, recipe._folder = file, folder
     _check_names(recipe)
+    _check_training(recipe)
     return recipe
 
 
@@ -160,6 +162,26 @@ def _check_data(recipe: Recipe, name: str, variant: TrainedVariant) -> None:
         if rows and limit and rows > limit:
             what = f"variant '{name}' takes {rows:,} rows of '{dataset}', of which the recipe takes {limit:,}"
             raise FactoryError(what, where=where, mend=f"Take fewer, or raise datasets.{dataset}.rows")
+
+
+def _check_training(recipe: Recipe) -> None:
+    """Settings that have no use with the method or loss beside which they stand."""
+    parts: list[tuple[tuple[str, ...], Train, Train]] = [(("train",), recipe.train, recipe.train)]
+    for name, variant in recipe.trained().items():
+        whole = variant.train.over(recipe.train)
+        parts.append((("variants", name, "train"), variant.train, whole))
+    for path, own, whole in parts:
+        found = unfit(
+            whole.method,
+            whole.loss,
+            lora=bool(own.lora),
+            freeze=own.freeze is not None,
+            beta=own.beta is not None,
+            sft=own.sft,
+        )
+        if found:
+            key, what, mend = found
+            raise FactoryError(what, where=recipe.where(*path, *key.split(".")), mend=mend)
 
 
 def is_reference(part: str) -> bool:

@@ -34,6 +34,7 @@ from factory.models import blocks
 from factory.nearest import suggest
 from factory.row_order import Order
 from factory.selection import Policy
+from factory.training import ADAPTERS, Freeze, LongRows, Loss, Method, undistilled
 from factory.wording import counted
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # names become folders and file names
@@ -236,8 +237,16 @@ class Regenerate(Written):
 
 
 class Train(Written):
-    """Fields of PEFT's LoraConfig and TRL's SFTConfig, laid over the defaults of the train stage."""
+    """How variants are trained; `lora` and `sft` are fields of PEFT's LoraConfig and TRL's SFTConfig.
 
+    What goes with which method is seen where all of it is known: see `recipe.py`.
+    """
+
+    method: Method = "lora"
+    freeze: Freeze | None = None
+    loss: Loss = "sft"
+    beta: float | None = Field(default=None, ge=0, le=1)
+    long_rows: LongRows = "drop"
     lora: dict[str, Any] = {}
     sft: dict[str, Any] = {}
 
@@ -250,8 +259,20 @@ class Train(Written):
         return self
 
     def over(self, below: Train) -> Train:
-        """This one's fields laid over those of `below`."""
-        return Train(lora={**below.lora, **self.lora}, sft={**below.sft, **self.sft})
+        """This one's fields laid over those of `below`, less what of them has no use with this method."""
+        fields = {key: getattr(part, key) for part in (below, self) for key in part.model_fields_set}
+        whole = Train(**{**fields, "lora": {**below.lora, **self.lora}, "sft": {**below.sft, **self.sft}})
+        useless: dict[str, Any] = {}
+        if whole.method not in ADAPTERS:
+            useless["lora"] = {}
+        if whole.method != "full":
+            useless["freeze"] = None
+        if whole.loss != "distill":
+            useless["beta"] = None
+        else:
+            unused = undistilled(whole.sft)
+            useless["sft"] = {key: value for key, value in whole.sft.items() if key not in unused}
+        return whole.model_copy(update=useless)
 
 
 Mix = Annotated[

@@ -28,6 +28,7 @@ from factory.plan import Plan, Ref, Source, Step
 from factory.run_folder import RunFolder, RunPage, StepLine
 from factory.sources import materialise
 from factory.store import Lock, Store, disk_full
+from factory.wording import duration
 
 RESUME = "Its end says why; once that is mended, run the same command again: finished steps are kept"
 SMALL_MODEL = 20_000_000  # parameters; below it, on a busy machine, one thread is 8 to 25 times faster
@@ -213,8 +214,9 @@ class _Run:
                     self._work(step, lock)
         except (OSError, child.ChildFailed) as error:
             raise self._explain(step, error) from error
-        note = "" if mine else "made by another run"
-        self._tell(Event("done", step.name, note=note, seconds=time.monotonic() - began))
+        seconds = time.monotonic() - began
+        note = self._said(step, seconds) if mine else "made by another run"
+        self._tell(Event("done", step.name, note=note, seconds=seconds))
         return mine
 
     def _work(self, step: Step, lock: Lock) -> None:
@@ -258,6 +260,11 @@ class _Run:
             "factory": __version__,
         }
         self.store.commit(step.stage, step.key, record)
+
+    def _said(self, step: Step, seconds: float) -> str:
+        """What a stage has to tell a person beside its artifact, such as rows that it left out."""
+        said = self.store.record(step.stage, step.key)["facts"].get("said", ())
+        return "; ".join([f"done in {duration(seconds)}", *said]) if said else ""
 
     def _place(self, place: Ref | Source) -> Path:
         if isinstance(place, Ref):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from factory.data import DataSpec, iterate_rows, refuse_few
 from factory.dataset_files import read_rows
@@ -17,18 +17,11 @@ from factory.errors import FactoryError
 from factory.mixture import apportion, largest
 from factory.wording import counted
 
-
-class Row(NamedTuple):
-    """A row and the dataset it is from."""
-
-    spec: DataSpec
-    instruction: str
-    context: str
-    response: str
+Row = tuple[str, str, str]  # instruction, context, response
 
 
 class TrainingRows:
-    """Iterated over, gives every row once, dataset by dataset.
+    """Iterated over, gives each dataset with an iterator over its rows, to be used before the next.
 
     Args:
         targets: `original` reads dataset folders, `self` regenerated artifacts.
@@ -62,21 +55,24 @@ class TrainingRows:
                     what = f"the shares of the mix leave no row of '{name}': there are {there}"
                     raise FactoryError(what, where="variants", mend="Give it a larger share, or fewer rows")
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[tuple[DataSpec, Iterator[Row]]]:
         self.taken = dict.fromkeys(self.taken, 0)
         for spec in self._specs:
-            for row in islice(self._of(spec), self._limits[spec.name]):
-                self.taken[spec.name] += 1
-                yield row
+            yield spec, self._counted(spec)
+
+    def _counted(self, spec: DataSpec) -> Iterator[Row]:
+        for row in islice(self._of(spec), self._limits[spec.name]):
+            self.taken[spec.name] += 1
+            yield row
 
     def _of(self, spec: DataSpec) -> Iterator[Row]:
         folder = self._inputs[f"data.{spec.name}"]
         if self._targets == "original":
             for row in iterate_rows(folder, spec):
-                yield Row(spec, row["instruction"], row["context"], row["response"])
+                yield row["instruction"], row["context"], row["response"]
             return
         count, columns = 0, ("instruction", "context", "response")
         for row in read_rows(sorted((folder / "data").glob("*.parquet")), columns, spec.rows):
             count += 1
-            yield Row(spec, *(row[column] for column in columns))
+            yield row["instruction"], row["context"], row["response"]
         refuse_few(spec, count, str(folder))

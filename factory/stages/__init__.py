@@ -13,6 +13,8 @@ and may have
     KEYLESS     settings, as pydantic's `exclude` wants them, that decide only how fast or where the work
                 is done: they are not in the key, so a run with others of them goes on where it was
 
+Facts may have `said`, sentences that a person is told in the terminal when the step is done.
+
 Heavy imports stand inside `run`, so that planning stays instant. `out` may hold what an interrupted
 run of the very same step left behind: long stages go on from there, the others start clean.
 """

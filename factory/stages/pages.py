@@ -98,7 +98,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     environment.filters |= {
         "percent": percent, "interval": interval, "points": points, "cell": cell,
         "duration": duration, "made": made_how, "verdict": verdict, "won_lost": won_lost,
-        "curated": curated, "taken": taken,
+        "curated": curated, "taken": taken, "trained": trained_how,
     }  # fmt: skip
     environment.globals |= {"counted": counted, "limited": limited, "ranking_cells": ranking_cells}
     return environment.get_template(template).render(values)
@@ -144,6 +144,14 @@ def cell(text: object) -> str:
     if len(said) > LONGEST_TEXT:
         said = said[:LONGEST_TEXT].rstrip() + " …"
     return said.translate(_MARKS).replace("\r\n", "\n").replace("\n", "<br>")
+
+
+def trained_how(row: Mapping[str, Any]) -> str:
+    """By what method a variant was trained, in a few words."""
+    settings = row["settings"]
+    names = {"lora": "LoRA", "qlora": "QLoRA", "full": "all weights"}
+    said = "half of the weights" if settings["freeze"] == "half" else names[settings["method"]]
+    return f"{said}, distilled (β = {settings['beta']:g})" if settings["loss"] == "distill" else said
 
 
 def made_how(model: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Report: what a run gave, for people (report.md, two pictures) and programs (report.json). Last stage.
+"""Report: what a run gave, for people (report.md, pictures) and programs (report.json). Last stage.
 
 Everything printed comes from the records and files of the artifacts it is given; nothing is measured
 here but what follows from the scored documents: recoveries and paired differences with their intervals
@@ -21,6 +21,7 @@ from factory.metrics import METRICS
 from factory.metrics.choice import Chosen, ranking, sentence, texts_read
 from factory.stages import Frozen, Progress, pages, pictures
 from factory.tasks import lighteval_results
+from factory.training import FOLLOWING
 from factory.wording import limited
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Settings(Frozen):
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
-    """Writes report.md, examples.md, report.json, two pictures and every model's lighteval results.
+    """Writes report.md, examples.md, report.json, pictures and every model's lighteval results.
 
     Args:
         settings: see `Settings`.
@@ -94,6 +95,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     pictures.save(pictures.importance(table, report["prune"]["blocks"]), out / "importance.png")
     said = next((f"{line}." for line in report["deviations"]), None)
     pictures.save(pictures.recovery(report["models"], report["confidence"], said), out / "recovery.png")
+    if curves := _curves(settings, report["train"]):
+        pictures.save(pictures.learning_curves(curves), out / "learning_curves.png")
     progress(2, 3, "steps", "pages")
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
@@ -236,7 +239,9 @@ def _comparisons(
 
     def training(name: str) -> Any:
         settings = records.get(f"train.{name}", {}).get("settings", {})
-        return settings.get("lora"), settings.get("sft")
+        told = ("method", "freeze", "loss", "beta", "long_rows", "lora")
+        sft = {key: value for key, value in settings.get("sft", {}).items() if key not in FOLLOWING}
+        return sft, [settings.get(key) for key in told]
 
     def taken(name: str) -> Any:
         return records.get(f"train.{name}", {}).get("facts", {}).get("taken")
@@ -277,6 +282,21 @@ def _importance(folder: Path, records: Mapping[str, dict[str, Any]]) -> dict[str
         "why": sentence(table, found, exclude) if found else None,
         "ranking": ranking(table, len(removed), exclude, removed),
     }
+
+
+def _curves(settings: Settings, trained: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the picture of learning curves wants, in the order of the report."""
+    found = {row["name"]: row for row in trained}
+    return [
+        {
+            "name": row.name,
+            "targets": row.targets,
+            "loss": found[row.name]["settings"]["loss"],
+            "losses": found[row.name]["facts"]["losses"],
+        }
+        for row in settings.models
+        if row.name in found
+    ]
 
 
 def _of_stage(stage: str, records: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:

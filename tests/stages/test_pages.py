@@ -13,6 +13,7 @@ from reported import TASKS, artifacts, edit_record, report_on, score_all
 from factory.models import blocks
 from factory.stages import pages
 
+NONE = "\N{EN DASH}"  # in a cell that has no figure
 Made = tuple[dict[str, Any], str]
 
 
@@ -93,15 +94,47 @@ def test_training_tells_the_values_behind_it(tmp_path: Path, made: Made) -> None
     assert [row[0] for row in rows] == ["math-sft", "math-self", "text-self"]
     assert dict(zip(head[1:], rows[0][1:], strict=True)) == {
         "learning rate": "0.0002", "schedule": "cosine", "LoRA rank": "8", "LoRA alpha": "16",
-        "rows a step": "4", "max length, tokens": "1024", "rows left out as longer": "7",
+        "rows a step": "4", "max length, tokens": "1024", "precision": "fp32", "tokens/s": "24,000",
+        "GPU memory": NONE,
     }  # fmt: skip
-    head, row = rows_of(made[1], "| variant | rows | tokens |")[:2]
+    head, row = rows_of(made[1], "| variant | method | rows |")[:2]
     assert dict(zip(head, row, strict=True))["epochs"] == "12"
+    assert "![Learning curves](learning_curves.png)" in made[1]
+    assert "- math-sft: 7 rows left out: longer than 1,024 tokens.\n" in made[1]
     inputs = artifacts(tmp_path)
     used = json.loads((inputs["train.math-sft"] / "record.json").read_text())["facts"]["used"]
     edit_record(inputs["train.math-sft"], "facts", used={**used, "packing": True, "max_length": None})
     row = rows_of(report_on(inputs, tmp_path / "out")[1], "| variant | learning rate |")[1]
     assert row[5:7] == ["4 (packs of rows)", "no bound"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "LoRA"),
+        ({"method": "qlora"}, "QLoRA"),
+        ({"method": "full"}, "all weights"),
+        ({"method": "full", "freeze": "half"}, "half of the weights"),
+        ({"loss": "distill", "beta": 0.5}, "LoRA, distilled (β = 0.5)"),
+    ],
+)
+def test_the_method_is_said_in_words(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    inputs = artifacts(tmp_path)
+    edit_record(inputs["train.math-sft"], "settings", **settings)
+    frozen = {"matrices": 42, "frozen": 21} if "freeze" in settings else None
+    used = json.loads((inputs["train.math-sft"] / "record.json").read_text())["facts"]["used"]
+    if settings.get("method") == "full":
+        used = {**used, "rank": None, "alpha": None}
+    edit_record(inputs["train.math-sft"], "facts", half=frozen, used=used)
+    content, page = report_on(inputs, tmp_path / "out")
+    row = rows_of(page, "| variant | method | rows |")[1]
+    assert row[:2] == ["math-sft", said]
+    assert ("- math-sft: of the blocks' 42 matrices 21 stayed as they were" in page) == bool(frozen)
+    ranks = rows_of(page, "| variant | learning rate |")[1][3:5]
+    assert ranks == ([NONE, NONE] if settings.get("method") == "full" else ["8", "16"])
+    # Whoever trains by another method compares more than the responses.
+    compared = next(c for c in content["comparisons"] if c["against"] == "math-sft")
+    assert compared["same"] == (not settings)
 
 
 def test_an_interval_without_width_is_no_certainty(tmp_path: Path, made: Made) -> None:

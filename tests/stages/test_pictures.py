@@ -133,6 +133,34 @@ def test_an_interval_stands_out_from_its_marker(half: float) -> None:
     assert ends.get_markersize() > 2 * marker.get_markersize()
 
 
+def curve(name: str, targets: str = "self", loss: str = "sft", steps: int = 30) -> dict[str, Any]:
+    losses = [[step, 0.3 + 2 * 0.9**step + 0.05 * (step % 3)] for step in range(1, steps + 1)]
+    return {"name": name, "targets": targets, "loss": loss, "losses": losses}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [curve("only", steps=1)],
+        [curve("plain", "original"), curve("own"), curve("taught", loss="distill")],
+        [curve(f"a-rather-long-name-of-variant-{i}", "self" if i % 2 else "original") for i in range(14)],
+    ],
+)
+def test_learning_curves_are_legible(rows: list[dict[str, Any]]) -> None:
+    figure = pictures.learning_curves(rows)
+    assert_legible(figure)
+    names = {name.partition(": ")[2] for name in texts(figure)}
+    assert names >= {row["name"] for row in rows}
+    assert len(figure.axes) == len({row["loss"] for row in rows})
+    looks = {
+        (line.get_color(), str(line.get_linestyle()), line._dash_pattern[1] and tuple(line._dash_pattern[1]),
+         line.get_linewidth())
+        for axes in figure.axes[:1]
+        for line in axes.lines
+    }  # fmt: skip
+    assert len(looks) == len(figure.axes[0].lines)
+
+
 def test_the_same_picture_is_the_same_file(tmp_path: Path) -> None:
     files = [tmp_path / "a.png", tmp_path / "b.png"]
     for file in files:

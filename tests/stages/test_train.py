@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
@@ -11,57 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trained import LORA, ROWS, SFT, Stop, dataset, run, unmeasured, weights
 
 from factory import prompts
 from factory.data import DataSpec
 from factory.errors import FactoryError
 from factory.stages import train
 from factory.stages.train import Settings
-
-ROWS = [(f"What comes after {i}?", f"After {i} comes {i + 1}{' of course' * (i % 3)}.") for i in range(8)]
-LORA = {"r": 4, "lora_alpha": 8}
-SFT = {"max_steps": 3, "learning_rate": 1e-3, "per_device_train_batch_size": 4}
-
-
-def dataset(folder: Path, rows: list[tuple[str, str]]) -> Path:
-    folder.mkdir(parents=True)
-    lines = (json.dumps({"instruction": question, "response": answer}) + "\n" for question, answer in rows)
-    (folder / "train.jsonl").write_text("".join(lines))
-    return folder
-
-
-def quiet(done: int, total: int, unit: str, note: str = "") -> None:
-    """No progress."""
-
-
-def run(
-    model: Path,
-    data: dict[str, Path],
-    out: Path,
-    progress: Any = quiet,
-    *,
-    lora: dict[str, Any] | None = None,
-    sft: dict[str, Any] | None = None,
-    **changes: Any,
-) -> dict[str, Any]:
-    specs = tuple(DataSpec(name=name) for name in sorted(data))
-    settings = Settings(
-        **{
-            "data": specs,
-            "targets": "original",
-            "lora": {**LORA, **(lora or {})},
-            "sft": {**SFT, **(sft or {})},
-            **changes,
-        }
-    )
-    out.mkdir(exist_ok=True, parents=True)
-    return train.run(
-        settings, {"model": model, **{f"data.{n}": path for n, path in data.items()}}, out, progress
-    )
-
-
-def weights(out: Path) -> bytes:
-    return (out / "model" / "model.safetensors").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +74,8 @@ def test_the_facts(trained: tuple[Path, Any]) -> None:
     # Seven matrices a block, r * (in + out) each.
     assert facts["trainable_parameters"] == 6 * 4 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
     assert facts["used"] == {
-        "learning_rate": 1e-3, "schedule": "cosine", "rank": 4, "alpha": 8, "batch": 4, "packing": False,
-        "max_length": 1024,
+        "method": "lora", "learning_rate": 1e-3, "schedule": "cosine", "rank": 4, "alpha": 8, "batch": 4,
+        "packing": False, "max_length": 1024, "precision": "fp32",
     }  # fmt: skip
 
 
@@ -197,10 +152,6 @@ def test_the_seed_decides(tiny_model: Path, rows: Path, trained: tuple[Path, Any
     assert weights(tmp_path / "other") != weights(trained[0])
 
 
-class Stop(Exception):  # noqa: N818
-    """Breaks a run from inside."""
-
-
 def test_a_broken_run_resumes_and_gives_the_same_weights(
     tiny_model: Path, rows: Path, tmp_path: Path
 ) -> None:
@@ -228,7 +179,7 @@ def test_a_broken_run_resumes_and_gives_the_same_weights(
     )
     assert said == [5, 6]
     assert weights(tmp_path / "broken") == weights(tmp_path / "straight")
-    assert resumed == facts
+    assert unmeasured(resumed) == unmeasured(facts)
     assert not checkpoints.exists()
 
 
@@ -248,7 +199,7 @@ def test_losses_are_kept_however_rarely_they_are_logged(
 
     with pytest.raises(Stop):
         run(tiny_model, {"math": rows}, tmp_path / "broken", stop, sft=sft)
-    assert run(tiny_model, {"math": rows}, tmp_path / "broken", sft=sft) == facts
+    assert unmeasured(run(tiny_model, {"math": rows}, tmp_path / "broken", sft=sft)) == unmeasured(facts)
     assert weights(tmp_path / "broken") == weights(tmp_path / "straight")
 
 
@@ -266,7 +217,7 @@ def test_a_run_killed_behind_its_last_step_only_saves(tiny_model: Path, rows: Pa
         raise Stop
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_save_adapter", stop)
+        patch.setattr(train, "write_model", stop)
         with pytest.raises(Stop):
             run(tiny_model, {"math": rows}, tmp_path / "broken", sft=sft)
     assert (tmp_path / "broken" / "checkpoints" / "checkpoint-2").exists()
@@ -339,7 +290,7 @@ def test_rows_that_are_too_long_are_left_out_whole(tiny_model: Path, rows: Path,
         ({"modules_to_save": ["lm_head"]}, {}, "train.lora: this model's embeddings"),
         ({"init_lora_weights": "nonsense"}, {}, "train"),
         ({}, {"lr_scheduler_type": "cosine_with_min_lr"}, "train: the library refuses this: One of min_lr"),
-        ({}, {"learning_rate": 1e30}, "train.sft.learning_rate: training diverged"),
+        ({}, {"learning_rate": 1e30}, "train.sft.learning_rate: the loss became"),
     ],
 )
 def test_a_value_the_libraries_refuse_is_one_line(
