@@ -79,10 +79,11 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         progress: told the steps done, with the loss.
 
     Returns:
-        Rows `taken` of each dataset; of them rows trained on, left out, cut and empty; tokens and how many have a label, steps, epochs, first
-        and last loss, the curves as [step, value] pairs, parameters and how many of them were trained;
-        `half`: of HFT the matrices and how many were frozen; `used`: the values behind the run, written in
-        the recipe or not; `measured`: what it cost; `said`: what a person has to be told.
+        Rows `taken` of each dataset; of them rows trained on, left out, cut and empty; tokens and how many
+        have a label, steps, epochs, first and last loss, the curves as [step, value] pairs, parameters and
+        how many of them were trained; `half`: of HFT the matrices and how many were frozen; `used`: the
+        values behind the run, written in the recipe or not; `measured`: what it cost; `said`: what a person
+        has to be told.
 
     Raises:
         FactoryError: PEFT or TRL refuse a value, the tokenizer has no chat template, the template does
