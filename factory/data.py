@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -20,9 +20,6 @@ from factory import checks, conversations, prompts
 from factory.dataset_files import PartError, column_names, read_rows, split_files
 from factory.errors import FactoryError
 from factory.nearest import suggest
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 ROW_COLUMNS = ("instruction", "context", "response", "answer")
 CURATED = "curated.json"  # beside the rows that the stage curate wrote: how many it read and removed
@@ -163,7 +160,9 @@ def _text(value: Any, column: str, row: int, where: str) -> str:
 
 
 def iterate_rows(folder: Path, spec: TextSpec, where: str | None = None) -> Iterator[dict[str, str]]:
-    """The rows of `load_rows`, one by one.
+    """A dataset's rows, one by one: instruction, context, response and answer, all text.
+
+    The first `spec.rows` rows in file order; context and answer are "" where there are none.
 
     Raises:
         FactoryError: the config, split or columns are not there, there are no rows or fewer than asked
@@ -262,23 +261,11 @@ def left_out(folder: Path) -> str:
     )
 
 
-def load_rows(folder: Path, spec: DataSpec) -> Dataset:
-    """A dataset's rows with the columns instruction, context, response, answer, all text.
-
-    The first `spec.rows` rows in file order; context and answer are "" where there are none.
-
-    Raises:
-        FactoryError: as `iterate_rows`.
-    """
-    from datasets import Dataset, Features, Value
-
-    features = Features({role: Value("string") for role in ROW_COLUMNS})
-    rows = list(iterate_rows(folder, spec))
-    return Dataset.from_dict({role: [row[role] for row in rows] for role in ROW_COLUMNS}, features=features)
-
-
 def iterate_texts(folder: Path, spec: TextSpec, where: str | None = None) -> Iterator[str]:
-    """The texts of `load_texts`, one by one.
+    """The first `spec.rows` texts that are not blank, one by one, for calibration.
+
+    Taken from the column `text` (or `page`, `content`, or the one named); a dataset without one gives
+    instruction, context and response joined by line ends.
 
     Raises:
         FactoryError: as `iterate_rows`; blank texts are passed over, none at all is an error, few are not:
@@ -312,15 +299,3 @@ def iterate_texts(folder: Path, spec: TextSpec, where: str | None = None) -> Ite
                 return
     if not count:
         _refuse_empty(spec, place)
-
-
-def load_texts(folder: Path, spec: TextSpec) -> list[str]:
-    """The first `spec.rows` texts that are not blank, for calibration.
-
-    Taken from the column `text` (or `page`, `content`, or the one named); a dataset without one gives
-    instruction, context and response joined by line ends.
-
-    Raises:
-        FactoryError: as `iterate_texts`.
-    """
-    return list(iterate_texts(folder, spec))

@@ -17,7 +17,7 @@ CHECKED_ROWS = 20_000
 
 
 def check_rows(folder: Path, spec: DataSpec, where: str) -> None:
-    """Refuses before a run what `load_rows` would refuse, and a check that finds no answer to compare with.
+    """Refuses before a run what `iterate_rows` would refuse, and a check that finds no answer to compare with.
 
     Looks at the first `CHECKED_ROWS` rows; more are counted where the files tell their number.
     """
@@ -44,7 +44,7 @@ def count_rows(folder: Path, spec: DataSpec, most: int, where: str) -> int | Non
 
 
 def check_texts(folder: Path, spec: TextSpec, where: str) -> None:
-    """Refuses before a run what `load_texts` would refuse, and fewer texts than `spec.rows`.
+    """Refuses before a run what `iterate_texts` would refuse, and fewer texts than `spec.rows`.
 
     Looks at the first `CHECKED_ROWS` texts.
     """

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written import ROWS, jsonl
+from written import ROWS, jsonl, load_rows, load_texts
 
 from factory import data_checks
-from factory.data import Columns, DataSpec, load_rows, load_texts
+from factory.data import Columns, DataSpec
 from factory.dataset_files import Wanted, select
 from factory.errors import FactoryError
 

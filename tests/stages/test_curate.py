@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written import jsonl
+from written import jsonl, load_rows
 
-from factory.data import DataSpec, load_rows
+from factory.data import DataSpec
 from factory.errors import FactoryError
 from factory.row_order import rank
 from factory.stages import curate
