@@ -17,7 +17,7 @@ CHECKED_ROWS = 20_000
 
 
 def check_rows(folder: Path, spec: DataSpec, where: str) -> None:
-    """Refuses before a run what `iterate_rows` would refuse, and a check that finds no answer to compare with.
+    """Refuses before a run what `iterate_rows` would refuse, and a check that finds no answer in any row.
 
     Looks at the first `CHECKED_ROWS` rows; more are counted where the files tell their number.
     """

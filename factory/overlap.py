@@ -34,6 +34,7 @@ _LONGEST = 40  # words of a shared run that are told
 # A sign of Chinese or Japanese counts as a word: there are no blanks between words.
 _SIGNS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_SIGNS}]|[^\W{_SIGNS}]+")
+_NO_WORD = {sign: " " for sign in range(128) if not _WORD.match(chr(sign))}
 _HEAD = re.compile(r"\A\s*\w+:\s")  # `Question: `
 _TAIL = re.compile(r"\n\w+:\s*\Z")  # `Answer:`
 _OPTION = re.compile(r"^[A-Z]\. .*$", re.MULTILINE)
@@ -42,9 +43,9 @@ _FACTOR = 0x9E3779B97F4A7C15  # odd, so that no bit of a word's hash is lost
 
 def words(text: str) -> list[str]:
     """The words of a text for comparison: no case, no punctuation, compatible signs as one (NFKC)."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return _WORD.findall(text.casefold())
+    if text.isascii():  # the same, in a quarter of the time
+        return text.translate(_NO_WORD).lower().split()
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 @dataclass(frozen=True)

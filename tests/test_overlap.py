@@ -25,6 +25,11 @@ def test_words_have_no_case_and_no_punctuation() -> None:
     assert words("東京は3度") == ["東", "京", "は", "3", "度"]
 
 
+@given(st.text(st.characters(codec="ascii")))
+def test_plain_text_has_the_words_that_any_text_has(text: str) -> None:
+    assert [*words(text), "é"] == words(f"{text} é")
+
+
 def test_a_run_of_n_words_is_found_and_one_of_fewer_is_not() -> None:
     run = LONG.split()
     for place in range(len(run) - 13 + 1):
