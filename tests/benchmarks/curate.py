@@ -10,7 +10,8 @@ documents. Rows found are counted against rows planted. What a row costs in memo
 from the least to the largest number of rows.
 
 `--peer` does what datatrove does in the place of each: its NGramsDecontFilter (12-grams, indexed as it
-indexes them) over the same texts. It is not a dependency: pip install datatrove spacy xxhash.
+indexes them) over the same texts. It is not a dependency: pip install datatrove spacy
+'xxhash<4'.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def texts(seed: int, count: int, least: int, most: int) -> Iterator[str]:
     """Texts of that many words, drawn from 30,000 by Zipf's law."""
     rng = random.Random(seed)
-    names = [f"w{i:x}" for i in range(30_000)]
+    names = ["".join(letters) for letters in islice(product("bdfgklmnprst", "aeiou", repeat=3), 30_000)]
     weights = list(accumulate(1 / (i + 2) for i in range(len(names))))
     for _ in range(count):
         yield " ".join(rng.choices(names, cum_weights=weights, k=rng.randint(least, most)))
