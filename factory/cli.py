@@ -1,6 +1,6 @@
 """The commands, thin: they read arguments, call the room that does the work, and print.
 
-Here are those on recipes and runs; model_commands.py and sandbox_commands.py hold the others.
+Here are those on recipes and runs; hub_commands.py, model_commands.py and sandbox_commands.py hold more.
 
 The last thing in the pipeline and the first a person meets. Nothing heavier than Typer is imported before
 a command runs, so that `factory --help` is instant. Results go to stdout, progress and errors to stderr.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from factory import __version__, model_commands, sandbox_commands
+from factory import __version__, hub_commands, model_commands, sandbox_commands
 from factory.ending import Ended
 from factory.errors import FactoryError
 from factory.options import RUNS, AsJson, Overrides, RecipeFile, RunName, RunsDir
@@ -291,6 +291,7 @@ def _some(names: Sequence[str]) -> str:
 
 # A group without a name: its commands follow those above, in the help too.
 app.add_typer(model_commands.commands)
+app.add_typer(hub_commands.commands, name="hub")
 app.add_typer(sandbox_commands.commands, name="sandbox")
 
 if __name__ == "__main__":

@@ -1,0 +1,150 @@
+"""Who may do what on the local Hub: users, organisations, and tokens with a role.
+
+Kept in accounts.json beside the repositories. A token is kept as its hash: the file gives nobody access.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import secrets
+from typing import Literal
+
+from pydantic import Field
+
+from factory.hub.local.storage import ConflictError, Kept, MissingError, Repository, Store, write_whole
+
+Role = Literal["read", "write"]
+
+
+class Token(Kept):
+    """An access token of a user; `expires` is an ISO date and time in UTC."""
+
+    name: str
+    user: str
+    role: Role
+    expires: str | None = None
+
+
+class Accounts(Kept):
+    """All accounts. `users` maps a user to the organisations they are in, with their role there."""
+
+    users: dict[str, dict[str, Role]] = Field(default_factory=dict)
+    tokens: dict[str, Token] = Field(default_factory=dict)  # by the token's sha256
+
+
+class Caller(Kept):
+    """Who sent a request, and with which token."""
+
+    user: str
+    organisations: dict[str, Role]
+    token: Token
+
+    def may_read(self, namespace: str) -> bool:
+        """Whether private repositories of the namespace are theirs to see."""
+        return namespace == self.user or namespace in self.organisations
+
+    def may_write(self, namespace: str) -> bool:
+        """Whether the token lets them change what belongs to the namespace."""
+        own = namespace == self.user or self.organisations.get(namespace) == "write"
+        return own and self.token.role == "write"
+
+
+class ExpiredError(Exception):
+    """The token was good once."""
+
+
+class Directory:
+    """The accounts of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._path = store.root / "accounts.json"
+
+    def load(self) -> Accounts:
+        """All accounts as they are now."""
+        if not self._path.exists():
+            return Accounts()
+        return Accounts.model_validate_json(self._path.read_bytes())
+
+    def _save(self, accounts: Accounts) -> None:
+        write_whole(self._path, accounts.model_dump_json(indent=1).encode())
+
+    def namespaces(self) -> set[str]:
+        """Every user and organisation."""
+        users = self.load().users
+        return set(users) | {name for organisations in users.values() for name in organisations}
+
+    def add_user(self, user: str, organisations: dict[str, Role] | None = None) -> None:
+        """Adds a user, or puts a known one into more organisations."""
+        with self._store.locked():
+            accounts = self.load()
+            accounts.users[user] = {**accounts.users.get(user, {}), **(organisations or {})}
+            self._save(accounts)
+
+    def add_token(
+        self,
+        user: str,
+        role: Role,
+        name: str = "rehearsal",
+        *,
+        value: str | None = None,
+        lifetime: datetime.timedelta | None = None,
+    ) -> str:
+        """Gives a user a token.
+
+        Args:
+            user: whose it is.
+            role: `read` or `write`.
+            name: what the user calls it.
+            value: the token; None makes one.
+            lifetime: how long it is good for; None for ever.
+
+        Raises:
+            MissingError: no such user.
+            ConflictError: somebody has this very token.
+        """  # fmt: skip
+        value = value or f"hf_{secrets.token_hex(17)}"
+        expires = None if lifetime is None else (datetime.datetime.now(datetime.UTC) + lifetime).isoformat()
+        with self._store.locked():
+            accounts = self.load()
+            if user not in accounts.users:
+                raise MissingError(f"no user {user}")
+            if _digest(value) in accounts.tokens:
+                raise ConflictError("somebody has this token")
+            token = Token(name=name, user=user, role=role, expires=expires)
+            accounts.tokens[_digest(value)] = token
+            self._save(accounts)
+        return value
+
+    def revoke(self, value: str) -> None:
+        """Makes a token worthless."""
+        with self._store.locked():
+            accounts = self.load()
+            accounts.tokens.pop(_digest(value), None)
+            self._save(accounts)
+
+    def caller(self, value: str) -> Caller | None:
+        """Who has this token; None for nobody.
+
+        Raises:
+            ExpiredError: it is too old.
+        """
+        accounts = self.load()
+        token = accounts.tokens.get(_digest(value))
+        if token is None:
+            return None
+        if token.expires and datetime.datetime.fromisoformat(token.expires) < datetime.datetime.now(
+            datetime.UTC
+        ):
+            raise ExpiredError(token.name)
+        return Caller(user=token.user, organisations=accounts.users[token.user], token=token)
+
+
+def readable(repository: Repository, caller: Caller | None) -> bool:
+    """Whether a repository may be seen."""
+    return not repository.private or (caller is not None and caller.may_read(repository.namespace))
+
+
+def _digest(value: str) -> str:
+    return hashlib.sha256(value.encode()).hexdigest()
