@@ -32,8 +32,8 @@ def test_signs_that_may_mean_something_do(one: str, other: str) -> None:
 
 
 def test_the_parts_of_a_row_are_not_run_together() -> None:
-    row = {"instruction": "a b", "context": "", "response": "x", "answer": ""}
-    moved = {**row, "instruction": "a", "context": "b"}
+    row = {"instruction": "a b", "context": "c", "response": "x", "answer": ""}
+    moved = {**row, "instruction": "a", "context": "b c"}
     assert digest(row, "questions") != digest(moved, "questions")
     assert digest(row, "questions") == digest({**row, "response": "y"}, "questions")
     assert digest(row, "rows") != digest({**row, "response": "y"}, "rows")

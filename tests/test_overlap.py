@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from factory import overlap
 from factory.overlap import LEAST, Benchmarks, Shared, words
 from factory.tasks.document import Document
 from factory.tasks.gsm8k import document as gsm8k
@@ -70,6 +73,14 @@ def test_the_first_words_and_the_first_document_are_told() -> None:
     text = f"a b c d e f g h i j k l m n. {LONG}"
     (shared,) = found((text, ""), documents=[gsm8k(ROW), other, other])
     assert shared == Shared("gsm8k", "gsm8k", 1, "a b c d e f g h i j k l m n")
+
+
+def test_a_hash_alone_removes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all words have one hash every window agrees, and none is shared."""
+    monkeypatch.setattr(overlap, "_hashes", lambda of: np.zeros(len(of), np.uint64))
+    assert found((" ".join(f"word{i}" for i in range(60)), "")) == [None]
+    (shared,) = found((LONG, ""))
+    assert shared is not None and shared.words == " ".join(words(LONG))
 
 
 letters = st.sampled_from("ab")

@@ -148,6 +148,7 @@ def test_set_changes_a_list_of_rows_or_makes_it_a_number(tmp_path: Path) -> None
         ("[10, 10]", "", "'10' stands twice"),
         ("[10, many]", "", "datasets.math.rows should be a whole number, not 'many'"),
         ("[10, 0]", "", "datasets.math.rows should be at least 1, not 0"),
+        ("[10, # few\n      many]", "", "datasets.math.rows should be a whole number, not 'many'"),
         ("[10]", "sweep: {datasets.math.rows: [20]}", "and the recipe's `sweep` sets it too"),
         ("[10]", "sweep: [20]", "and the recipe's `sweep` is no mapping"),
     ],
@@ -157,4 +158,5 @@ def test_a_wrong_list_of_rows_is_told_with_its_line(
 ) -> None:
     path = write(tmp_path, SHORT.replace("rows: [10, 40]", f"\n    rows: {rows}") + sweep)
     message = refusal(path)
-    assert message.startswith(f"{path}:8: ") and words in message, message
+    line = 8 + rows.count("\n")
+    assert message.startswith(f"{path}:{line}: ") and words in message, message
