@@ -41,6 +41,7 @@ REMOVED = "removed.jsonl"
 SHARD = 5_000  # rows
 BATCH = 1_000  # rows that are compared at once
 EXAMPLES = 3  # of each reason, in the record
+BEGINS = 200  # characters of a removed row that are told
 COLUMNS = {
     "instruction": ("string", "the task"),
     "context": ("string", "further input, may be empty; of a chat the turns before, as JSON"),
@@ -180,7 +181,7 @@ class _Sieve:
         return self._told({"row": index, "why": "duplicate", "first": first}, row)
 
     def _told(self, gone: dict[str, Any], row: Mapping[str, str]) -> dict[str, Any]:
-        told = {**gone, "instruction": row["instruction"]}
+        told = {**gone, "begins": row["instruction"][:BEGINS]}
         examples = self._examples[gone["why"]]
         if len(examples) < EXAMPLES:
             examples.append(told)

@@ -239,9 +239,9 @@ CURATED = {
     "overlaps_by_task": {"arc": 0, "mmlu": 3}, "documents_met": {"arc": 0, "mmlu": 1},
     "documents": {"arc": 1172, "mmlu": 1140},
     "examples": [
-        {"row": 233, "why": "duplicate", "first": 200, "instruction": "Name | a book." + " Please." * 20},
+        {"row": 233, "why": "duplicate", "first": 200, "begins": "Name | a book." + " Please." * 20},
         {"row": 987, "why": "overlap", "task": "mmlu", "group": "astronomy", "document": 2,
-         "words": "why is the sky blue", "instruction": "Why is the sky blue?"},
+         "words": "why is the sky blue", "begins": "Why is the sky blue?"},
     ],
 }  # fmt: skip
 CHOSEN = {"deduplicate": "questions", "overlap": 13, "order": "random", "seed": 77}
