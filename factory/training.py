@@ -68,9 +68,9 @@ def unfit(
     if beta and loss != "distill":
         return "beta", "`beta` chooses the divergence of `loss: distill`", "Add that, or leave `beta` out"
     if loss == "distill":
-        for name, values in undistilled(sft).items():
-            what = f"`loss: distill` knows no {name}: TRL's trainer for it takes every row by itself"
-            return f"sft.{name}", what, f"Leave it out (it was {values!r})"
+        for name in undistilled(sft):
+            what = f"`loss: distill` cannot use {name}: TRL's trainer for it has no such thing"
+            return f"sft.{name}", what, "Leave it out"
     return None
 
 

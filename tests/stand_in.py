@@ -37,6 +37,7 @@ class Settings(Frozen):
     diary: str = ""
     trouble: Literal["", "error", "user", "killed", "silent", "full", "stray"] = ""
     megabytes: int = 0
+    tells: tuple[str, ...] = ()
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
@@ -55,7 +56,10 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
             stream.flush()
             progress(i + 1, settings.rows, "rows", f"row {i}")
     (out / "data.bin").write_bytes(b"x" * (settings.megabytes << 20))
-    return {"rows": settings.rows, "threads": os.environ["OMP_NUM_THREADS"]}
+    (out / "model").mkdir(exist_ok=True)  # what a run's folder has links to
+    (out / "report.md").touch()
+    facts = {"rows": settings.rows, "threads": os.environ["OMP_NUM_THREADS"]}
+    return facts | ({"said": settings.tells} if settings.tells else {})
 
 
 def _misbehave(settings: Settings, out: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,6 +68,14 @@ def test_makes_every_step_after_what_it_needs_and_records_it(tmp_path: Path) -> 
     assert record["resumed"] is False
     assert record["machine"]["cores"] >= 1
     assert hidden(tmp_path) == []
+
+
+def test_what_a_step_has_to_tell_stands_in_its_line(tmp_path: Path) -> None:
+    process = started(tmp_path, "r", tells_join=["2 rows left out", "1 row cut"])
+    _, shown = process.communicate(timeout=120)
+    (line,) = [line for line in shown.splitlines() if "train/join" in line]
+    assert re.fullmatch(r"\[3/4\] train/join: done in [\d.]+ s; 2 rows left out; 1 row cut", line)
+    assert "; " not in next(line for line in shown.splitlines() if "regenerate/left" in line)
 
 
 def test_independent_steps_run_side_by_side(tmp_path: Path) -> None:

@@ -30,14 +30,6 @@ STYLES = {
 }
 
 
-# What is made small, as the axis calls it.
-LOSSES = {
-    "sft": "loss on the responses, nats a token",
-    "distill": "divergence from the base, nats a token",
-}
-COLOURS = {"original": "orange, squares", "self": "blue, dots"}
-
-
 def importance(table: Mapping[str, Any], removed: Sequence[int]) -> Figure:
     """Draws what importance found: a heat map of runs, or a bar a block.
 
@@ -224,55 +216,6 @@ def recovery(models: Sequence[Mapping[str, Any]], confidence: float, note: str |
     axes.spines[["top", "right"]].set_visible(False)
     if labelled:
         figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False)
-    return figure
-
-
-# Lines of one colour are told apart by their strokes.
-STROKES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
-
-
-def learning_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draws the loss of every trained variant over its steps, one panel a kind of loss.
-
-    Losses of original and of regenerated responses are over different texts: their heights do not compare,
-    only how they fall.
-
-    Args:
-        rows: of every variant `name`, `targets` (`original` or `self`), `loss` (`sft` or `distill`), and
-            `losses` as [step, loss] pairs.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    kinds = [kind for kind in LOSSES if any(row["loss"] == kind for row in rows)]
-    most = max((sum(row["loss"] == kind for row in rows) for kind in kinds), default=0)
-    figure = Figure(figsize=(9.6, 0.8 + max(3.6, 0.3 * most) * len(kinds)), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(len(kinds), 1, squeeze=False)[:, 0]
-    for axes, kind in zip(panels, kinds, strict=True):
-        drawn: dict[str, int] = {}
-        for row in (row for row in rows if row["loss"] == kind):
-            _, colour, marker = STYLES[row["targets"]]
-            again, stroke = divmod(drawn.get(row["targets"], 0), len(STROKES))
-            drawn[row["targets"]] = drawn.get(row["targets"], 0) + 1
-            steps, losses = zip(*row["losses"], strict=True)
-            axes.plot(
-                steps, losses, color=colour, linestyle=STROKES[stroke], linewidth=2.2 / (1 + again),
-                label=row["name"], marker=marker, markevery=[-1], markeredgecolor="black", markersize=7,
-            )  # fmt: skip
-        axes.set_ylabel(LOSSES[kind], fontsize=12)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        # Beside the lines: wherever it stood among them, it would hide some.
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=11, frameon=False, handlelength=3.6)
-    panels[-1].set_xlabel("step", fontsize=12)
-    figure.suptitle("How the variants learnt", fontsize=13)
-    used = [targets for targets in ("original", "self") if any(row["targets"] == targets for row in rows)]
-    figure.supxlabel("\n".join(f"{COLOURS[targets]}: {STYLES[targets][0]}" for targets in used), fontsize=11)
     return figure
 
 

@@ -19,7 +19,7 @@ from pydantic import Field
 from factory.errors import FactoryError
 from factory.metrics import METRICS
 from factory.metrics.choice import Chosen, ranking, sentence, texts_read
-from factory.stages import Frozen, Progress, pages, pictures
+from factory.stages import Frozen, Progress, learning_picture, pages, pictures
 from factory.tasks import lighteval_results
 from factory.training import FOLLOWING
 from factory.wording import limited
@@ -96,7 +96,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     said = next((f"{line}." for line in report["deviations"]), None)
     pictures.save(pictures.recovery(report["models"], report["confidence"], said), out / "recovery.png")
     if curves := _curves(settings, report["train"]):
-        pictures.save(pictures.learning_curves(curves), out / "learning_curves.png")
+        pictures.save(learning_picture.learning_curves(curves), out / "learning_curves.png")
     progress(2, 3, "steps", "pages")
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")

@@ -25,7 +25,7 @@ from factory.stages import Frozen, Progress
 from factory.stages.train_methods import freeze_half, model_to_train, refuse_tied, write_model
 from factory.stages.train_options import configs, used
 from factory.stages.train_rows import Renderer, Rows, stops_of, training_rows
-from factory.stages.train_watch import fit, last_checkpoint, make_trainer
+from factory.stages.train_watch import curve, fit, last_checkpoint, make_trainer, told_if_full
 from factory.training import FOLLOWING, Freeze, LongRows, Loss, Method
 from factory.training_rows import TrainingRows
 
@@ -80,10 +80,10 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
 
     Returns:
         Rows `taken` of each dataset; of them rows trained on, left out, cut and empty; tokens and how many
-        have a label, steps, epochs, first and last loss, the curves as [step, value] pairs, parameters and
-        how many of them were trained; `half`: of HFT the matrices and how many were frozen; `used`: the
-        values behind the run, written in the recipe or not; `measured`: what it cost; `said`: what a person
-        has to be told.
+        have a label, steps, epochs, first and last loss, the curves as [step, value] pairs, whether there is
+        an adapter, parameters and how many of them were trained; `half`: of HFT the matrices and how many
+        were frozen; `used`: the values behind the run, written in the recipe or not; `measured`: what it
+        cost; `said`: what a person has to be told.
 
     Raises:
         FactoryError: PEFT or TRL refuse a value, the tokenizer has no chat template, the template does
@@ -100,7 +100,10 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     chosen = (settings.method, settings.loss, settings.beta, settings.lora, settings.sft, settings.seed)
     lora, arguments = configs(*chosen, checkpoints)
     transformers.set_seed(settings.seed)
-    model = model_to_train(settings.method, source, arguments)
+    lighter = "Use `method: qlora`, a smaller base, or free the device's memory"
+    with told_if_full("to hold the model", "train.method", lighter):
+        model = model_to_train(settings.method, source, arguments)
+        teacher = load.causal_lm(inputs["teacher"]) if settings.loss == "distill" else None
     if lora:
         refuse_tied(model, lora)
     tokenizer, room = load.tokenizer(source), _room(source, arguments.max_length)
@@ -108,7 +111,6 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     renderer = Renderer(tokenizer, stops_of(tokenizer, model.generation_config), str(source))
     rows = training_rows(found, renderer, room, settings.long_rows, settings.seed)
     half = freeze_half(model, settings.seed) if settings.freeze == "half" else None
-    teacher = load.causal_lm(inputs["teacher"]) if settings.loss == "distill" else None
     trainer = make_trainer(
         settings.loss, model, teacher, tokenizer, (lora, arguments), rows.dataset, progress
     )
@@ -121,6 +123,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     return {
         "taken": found.taken,
         **_facts(rows, room, trainer),
+        "adapter": lora is not None,
         "parameters": written.num_parameters(),
         "trainable_parameters": trainable,
         "half": half,
@@ -145,7 +148,7 @@ def _logging_steps(trainer: Any) -> int:
 
 def _facts(rows: Rows, room: int | None, trainer: Any) -> dict[str, Any]:
     state = trainer.state
-    losses = _curve(state.log_history, "loss")
+    losses = curve(state.log_history, "loss")
     return {
         "rows": len(rows.dataset),
         "rows_left_out": rows.left_out,
@@ -158,19 +161,14 @@ def _facts(rows: Rows, room: int | None, trainer: Any) -> dict[str, Any]:
         "loss_first": losses[0][1],
         "loss_last": losses[-1][1],
         "losses": _thinned(losses),
-        "grad_norms": _thinned(_curve(state.log_history, "grad_norm")),
-        "learning_rates": _thinned(_curve(state.log_history, "learning_rate")),
+        "grad_norms": _thinned(curve(state.log_history, "grad_norm")),
+        "learning_rates": _thinned(curve(state.log_history, "learning_rate")),
         "measured": trainer.measured.facts(),
         "said": rows.said(room),
     }
 
 
-def _curve(history: list[dict[str, Any]], name: str) -> list[list[float]]:
-    """What was logged under a name as [step, value] pairs, with five digits that count."""
-    return [[entry["step"], float(f"{entry[name]:.5g}")] for entry in history if name in entry]
-
-
-def _thinned(curve: list[list[float]]) -> list[list[float]]:
+def _thinned(points: list[list[float]]) -> list[list[float]]:
     """At most about `CURVE_POINTS` of them, the first and the last among them."""
-    kept = curve[:: math.ceil(len(curve) / CURVE_POINTS) or 1]
-    return kept if kept[-1:] == curve[-1:] else [*kept, curve[-1]]
+    kept = points[:: math.ceil(len(points) / CURVE_POINTS) or 1]
+    return kept if kept[-1:] == points[-1:] else [*kept, points[-1]]

@@ -11,6 +11,8 @@ import os
 import shutil
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -230,6 +232,19 @@ def _follow(trainer: Any) -> None:
             callback.logging_dir = str(Path("tensorboard", args.project, args.run_name or "train"))
 
 
+@contextmanager
+def told_if_full(what: str, where: str, mend: str) -> Iterator[None]:
+    """Names the setting to lower where a GPU's memory does not do for `what`."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).split(". ")[0]
+        said = f"the device has too little memory {what} ({reason})"
+        raise FactoryError(said, where=where, mend=mend) from error
+
+
 def fit(trainer: Any, checkpoint: str | None) -> None:
     """Trains. What would end the same way again is told as such, with what to change.
 
@@ -241,18 +256,12 @@ def fit(trainer: Any, checkpoint: str | None) -> None:
         FactoryError: the device has too little memory, a library refuses a value, or the loss or the weights
             are no numbers any more.
     """
-    import torch
-
-    try:
-        trainer.train(resume_from_checkpoint=checkpoint)
-    except torch.OutOfMemoryError as error:
-        raise FactoryError(
-            f"the device has too little memory for a step ({str(error).split('. ')[0]})",
-            where="train.sft.per_device_train_batch_size",
-            mend="Lower it or max_length, or free the device's memory",
-        ) from error
-    except REFUSALS as error:  # such as a schedule that lacks one of its lr_scheduler_kwargs
-        raise refusal("train", error) from error
+    mend = "Lower it or max_length, or free the device's memory"
+    with told_if_full("for a step", "train.sft.per_device_train_batch_size", mend):
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint)
+        except REFUSALS as error:  # such as a schedule that lacks one of its lr_scheduler_kwargs
+            raise refusal("train", error) from error
     weights = (p for p in trainer.model.parameters() if p.requires_grad)
     if not all(bool(p.isfinite().all()) for p in weights):
         raise FactoryError(
@@ -261,6 +270,15 @@ def fit(trainer: Any, checkpoint: str | None) -> None:
             where="train.sft.learning_rate",
             mend="It is likely too high: lower it, or add warmup_steps",
         )
+
+
+def curve(history: Iterable[Mapping[str, Any]], name: str) -> list[list[float]]:
+    """What was logged under a name as [step, value] pairs, with five digits that count.
+
+    A norm of gradients that overflowed is left out: in fp16 the scaler passes over such a step.
+    """
+    logged = ((entry["step"], entry[name]) for entry in history if name in entry)
+    return [[step, float(f"{value:.5g}")] for step, value in logged if math.isfinite(value)]
 
 
 def last_checkpoint(folder: Path) -> str | None:

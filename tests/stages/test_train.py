@@ -69,8 +69,9 @@ def test_the_facts(trained: tuple[Path, Any]) -> None:
     assert (facts["rows"], facts["rows_left_out"], facts["steps"]) == (len(ROWS), 0, 3)
     # Bytes of text, and four marks: user, end, assistant, end.
     assert facts["tokens"] == sum(len(question) + len(answer) + 4 for question, answer in ROWS)
+    assert facts["tokens_trained"] == sum(len(answer) + 1 for _, answer in ROWS)
     assert [step for step, _ in facts["losses"]] == [1, 2, 3]
-    assert facts["losses"][0][1] == facts["loss_first"] > facts["loss_last"] > 0
+    assert facts["adapter"] and facts["losses"][0][1] == facts["loss_first"] > facts["loss_last"] > 0
     # Seven matrices a block, r * (in + out) each.
     assert facts["trainable_parameters"] == 6 * 4 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
     assert facts["used"] == {
@@ -225,9 +226,7 @@ def test_a_run_killed_behind_its_last_step_only_saves(tiny_model: Path, rows: Pa
     assert weights(tmp_path / "broken") == weights(tmp_path / "straight")
 
 
-@pytest.mark.slow
-def test_a_kill_at_a_step_changes_nothing_in_the_end(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
-    script = """
+KILLED = """
 import os, signal, sys
 from pathlib import Path
 from factory.stages import train
@@ -237,18 +236,34 @@ def progress(done, total, unit, note=""):
         os.kill(os.getpid(), signal.SIGKILL)
 
 settings = train.Settings.model_validate_json(sys.argv[1])
-train.run(settings, {"model": Path(sys.argv[2]), "data.math": Path(sys.argv[3])}, Path(sys.argv[4]), progress)
+model, teacher, rows, out = map(Path, sys.argv[2:])
+train.run(settings, {"model": model, "teacher": teacher, "data.math": rows}, out, progress)
 """
-    sft = {"max_steps": 6, "save_steps": 2}
-    run(tiny_model, {"math": rows}, tmp_path / "straight", sft=sft)
-    settings = Settings(
-        data=(DataSpec(name="math"),), targets="original", lora=LORA, sft={**SFT, **sft}
-    ).model_dump_json()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"lora": LORA},
+        {"method": "full"},
+        {"method": "full", "freeze": "half"},
+        {"lora": LORA, "loss": "distill"},
+    ],
+    ids=["lora", "full", "half", "distill"],
+)
+def test_a_kill_at_a_step_changes_nothing_in_the_end(
+    tiny_model: Path, rows: Path, trained: tuple[Path, Any], tmp_path: Path, method: dict[str, Any]
+) -> None:
+    sft, teacher = {"max_steps": 6, "save_steps": 2}, trained[0] / "model"
+    run(tiny_model, {"math": rows}, tmp_path / "straight", sft=sft, teacher=teacher, **method)
+    settings = Settings(data=(DataSpec(name="math"),), targets="original", sft={**SFT, **sft}, **method)
     (tmp_path / "killed").mkdir()
-    words = [settings, str(tiny_model), str(rows), str(tmp_path / "killed")]
-    killed = subprocess.run([sys.executable, "-c", script, *words], check=False, capture_output=True)
+    words = [settings.model_dump_json(), str(tiny_model), str(teacher), str(rows), str(tmp_path / "killed")]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *words], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
-    run(tiny_model, {"math": rows}, tmp_path / "killed", sft=sft)
+    assert (tmp_path / "killed" / "checkpoints" / "checkpoint-4").exists()
+    run(tiny_model, {"math": rows}, tmp_path / "killed", sft=sft, teacher=teacher, **method)
     assert weights(tmp_path / "killed") == weights(tmp_path / "straight")
 
 
@@ -312,8 +327,22 @@ def test_too_little_memory_is_told_with_what_to_lower(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(SFTTrainer, "training_step", starve)
-    with pytest.raises(FactoryError, match=r"too little memory.*Lower it or max_length"):
+    with pytest.raises(FactoryError, match=r"too little memory for a step.*Lower it or max_length"):
         run(tiny_model, {"math": rows}, tmp_path)
+
+
+def test_too_little_memory_for_the_model_is_told_with_what_needs_less(
+    tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from transformers import LlamaForCausalLM
+
+    def starve(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 16.00 GiB")
+
+    monkeypatch.setattr(LlamaForCausalLM, "from_pretrained", starve)
+    with pytest.raises(FactoryError, match=r"train.method: .*to hold the model.*method: qlora"):
+        run(tiny_model, {"math": rows}, tmp_path, method="full")
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_full_fine_tuning_changes_every_weight_and_writes_no_adapter(
     assert {path.name for path in tmp_path.iterdir()} == {"model"}
     assert facts["trainable_parameters"] == facts["parameters"]
     assert (facts["used"]["method"], facts["used"]["rank"]) == ("full", None)
-    assert facts["half"] is None
+    assert (facts["half"], facts["adapter"]) == (None, False)
 
 
 def test_full_fine_tuning_has_a_rate_of_its_own(pruned: Path, rows: Path, tmp_path: Path) -> None:
@@ -206,6 +206,16 @@ def test_an_adapter_for_4_bit_weights_is_merged_into_the_whole_ones(
         assert torch.equal(mine, theirs), name
     moved = changed(pruned, tmp_path / "model")
     assert {name for name, m in moved.items() if m} == {name for name in moved if "_proj" in name}
+
+
+def test_4_bit_weights_learn_from_the_base_too(
+    tiny_model: Path, pruned: Path, rows: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    settings = {"loss": "distill", "sft": {"learning_rate": 1e-2, "max_steps": 20}}
+    run(pruned, {"math": rows}, tmp_path, method="qlora", **settings, teacher=tiny_model)
+    before, after = (divergence(tiny_model, folder, 0) for folder in (pruned, tmp_path / "model"))
+    assert after < before
 
 
 def test_4_bit_weights_without_their_library_are_refused(pruned: Path, rows: Path, tmp_path: Path) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from trained import ROWS, dataset, run
+from trained import ROWS, dataset, run, weights
 
 from factory.errors import FactoryError
-from factory.stages.train_watch import STEPS, Losses
+from factory.stages.train_watch import STEPS, Losses, curve
 
 BLIND = math.log(1000)
 
@@ -98,6 +99,16 @@ def test_a_model_that_is_broken_from_the_start_is_told_from_a_rate_too_high(
         run(broken, {"math": rows}, tmp_path / "out")
 
 
+def test_a_curve_is_what_was_logged_in_numbers() -> None:
+    history = [
+        {"step": 1, "loss": 2.3456789, "grad_norm": math.inf},
+        {"step": 2, "loss": 0.000123456, "grad_norm": 1.5},
+        {"step": 2, "train_runtime": 3.0},
+    ]
+    assert curve(history, "loss") == [[1, 2.3457], [2, 0.00012346]]
+    assert curve(history, "grad_norm") == [[2, 1.5]]
+
+
 def test_what_it_costs_is_measured(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
     sft: dict[str, Any] = {"max_steps": 4, "per_device_train_batch_size": 8}
     facts = run(tiny_model, {"math": rows}, tmp_path / "padded", sft=sft)
@@ -108,3 +119,56 @@ def test_what_it_costs_is_measured(tiny_model: Path, rows: Path, tmp_path: Path)
         assert read == pytest.approx(4 * found["tokens"], rel=0.05)
     assert [step for step, _ in facts["grad_norms"]] == [1, 2, 3, 4]
     assert facts["learning_rates"][0] == [1, 1e-3] and facts["learning_rates"][-1][1] < 1e-3
+
+
+@pytest.fixture
+def followed(
+    tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], tuple[Path, dict[str, Any]]]:
+    """Runs with someone to look on, from a working folder of its own; gives the artifact and its facts."""
+
+    def follow(name: str) -> tuple[Path, dict[str, Any]]:
+        work, out = tmp_path / "work", tmp_path / "out"
+        work.mkdir()
+        monkeypatch.chdir(work)
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        sft = {"report_to": name, "project": "recipe", "run_name": "variant"}
+        facts = run(tiny_model, {"math": rows}, out, sft=sft)
+        run(tiny_model, {"math": rows}, tmp_path / "alone")
+        assert weights(out) == weights(tmp_path / "alone")
+        assert {path.name for path in out.iterdir()} == {"model", "adapter"}
+        assert not [path for path in out.rglob("*.json") if str(tmp_path) in path.read_text()]
+        return work, facts
+
+    return follow
+
+
+def test_tensorboard_gets_the_losses_below_the_working_folder(followed: Any) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    work, facts = followed("tensorboard")
+    events = EventAccumulator(str(work / "tensorboard" / "recipe" / "variant")).Reload()
+    seen = [[scalar.step, scalar.value] for scalar in events.Scalars("train/loss")]
+    assert seen == [[step, pytest.approx(loss, rel=1e-3)] for step, loss in facts["losses"]]
+
+
+def test_trackio_gets_the_losses_under_the_names_of_recipe_and_variant(followed: Any) -> None:
+    pytest.importorskip("trackio")
+    from trackio import Api
+    from trackio.sqlite_storage import SQLiteStorage
+
+    _, facts = followed("trackio")
+    (found,) = Api().runs("recipe")
+    assert found.name == "variant"
+    told = [
+        line["train/loss"] for line in SQLiteStorage.get_logs("recipe", "variant") if "train/loss" in line
+    ]
+    assert told == [pytest.approx(loss, rel=1e-3) for _, loss in facts["losses"]]
+
+
+def test_weights_and_biases_gets_the_losses_under_the_names_of_recipe_and_variant(followed: Any) -> None:
+    pytest.importorskip("wandb")
+    work, _ = followed("wandb")
+    (folder,) = (work / "wandb").glob("offline-run-*")
+    assert list(folder.glob("*.wandb"))
