@@ -225,7 +225,8 @@ class _Run:
         resumed = any(out.iterdir())
         module = self.load(step.stage)
         inputs = {role: self._place(place) for role, place in step.inputs.items()}
-        threads = self._threads(inputs.values())
+        processes = getattr(step.settings, "processes", 1)
+        threads = max(1, self._threads(inputs.values()) // processes)
         started, began = _now(), time.monotonic()
 
         def progress(done: int, total: int, unit: str, note: str = "") -> None:
@@ -239,9 +240,12 @@ class _Run:
             progress,
             log=self.folder.log(step.name),
             threads=threads,
+            processes=processes,
             hold=(lock.descriptor,),
             stop=self._stop,
         )
+        if finish := getattr(module, "finish", None):  # what only the planner can tell: the artifact's key
+            finish(out, step.key)
         record = {
             "stage": step.stage,
             "name": step.local,  # a sweep's artifact serves other recipes too
@@ -256,6 +260,7 @@ class _Run:
             "resumed": resumed,
             "threads": threads,
             "peak_memory": result.peak_memory,
+            **({"peak_memory_each": list(result.peaks)} if processes > 1 else {}),
             "machine": result.machine,
             "factory": __version__,
         }

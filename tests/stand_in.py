@@ -36,6 +36,7 @@ class Settings(Frozen):
     pause: float = 0.0
     diary: str = ""
     trouble: Literal["", "error", "user", "killed", "silent", "full", "stray"] = ""
+    trouble_rank: int = 0
     megabytes: int = 0
     tells: tuple[str, ...] = ()
 
@@ -45,9 +46,11 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         with Path(settings.diary).open("a") as diary:
             diary.write(settings.name + "\n")
     print(f"{settings.name} prints something")
-    _misbehave(settings, out)
+    rank = int(os.environ.get("RANK", 0))
+    if rank == settings.trouble_rank:
+        _misbehave(settings, out)
     read = "".join((folder / "rows.txt").read_text() for _, folder in sorted(inputs.items()))
-    rows = out / "rows.txt"
+    rows = out / (f"rows-{rank}.txt" if rank else "rows.txt")
     done = rows.read_text().count("\n") if rows.exists() else 0
     with rows.open("a") as stream:
         for i in range(done, settings.rows):

@@ -12,13 +12,12 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from factory import prompts
-from factory.data import DataSpec, load_rows
+from factory.data import DataSpec
 from factory.errors import FactoryError
 from factory.training import LongRows
 from factory.wording import counted
@@ -61,8 +60,9 @@ class Rows:
             lines.append(f"{counted(self.empty, 'row')} left out: no response")
         if self.unlike:
             rows = counted(self.unlike, "row")
-            where = "puts other tokens before the response than where it asks for one"
-            lines.append(f"in {rows} the chat template {where}")
+            lines.append(
+                f"in {rows} the chat template puts other tokens before a response than where it asks for one"
+            )
         return lines
 
 
@@ -225,32 +225,6 @@ def cut(
         start = bisect_left(range(len(instruction)), True, key=lambda i: fits(instruction[i:], context))
         instruction = instruction[start:]
     return render(instruction, context) if instruction.strip() and fits(instruction, context) else None
-
-
-def sources(
-    targets: str, data: Iterable[DataSpec], inputs: Mapping[str, Path]
-) -> Iterable[tuple[DataSpec, Iterable[tuple[str, str, str]]]]:
-    """Each dataset with its rows, of the dataset itself or of its regenerated artifact.
-
-    Args:
-        targets: `original` or `self`.
-        data: the datasets.
-        inputs: `data.<name>`, for each its folder.
-    """
-    for spec in data:
-        yield spec, _rows(targets, inputs[f"data.{spec.name}"], spec)
-
-
-def _rows(targets: str, folder: Path, spec: DataSpec) -> Iterable[tuple[str, str, str]]:
-    """(instruction, context, response) of each row."""
-    columns = ["instruction", "context", "response"]
-    if targets == "original":
-        table = load_rows(folder, spec).to_dict()
-    else:
-        import pyarrow.parquet
-
-        table = pyarrow.parquet.read_table(folder / "data", columns=columns).to_pydict()
-    return zip(*(table[column] for column in columns), strict=True)
 
 
 def _none_left(left_out: int, empty: int, room: int | None, long_rows: LongRows) -> FactoryError:

@@ -20,6 +20,7 @@ from typing import Any
 from factory.errors import FactoryError
 from factory.stages import Progress
 from factory.stages.train_options import REFUSALS, refusal
+from factory.stages.train_processes import is_first, wait
 from factory.training import Loss, reporters
 
 STEPS = 8  # in a row, above the bound: not a batch that happened to be hard
@@ -215,7 +216,9 @@ def _callback(progress: Progress, losses: Losses, measured: Measured) -> Any:
             self._log_too(state, control)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
+            wait()  # for what the other processes put into it
+            if is_first():
+                (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
 
     return Report()
 
@@ -263,7 +266,8 @@ def fit(trainer: Any, checkpoint: str | None) -> None:
         except REFUSALS as error:  # such as a schedule that lacks one of its lr_scheduler_kwargs
             raise refusal("train", error) from error
     weights = (p for p in trainer.model.parameters() if p.requires_grad)
-    if not all(bool(p.isfinite().all()) for p in weights):
+    parts = (p.to_local() if hasattr(p, "to_local") else p for p in weights)  # under FSDP each has its own
+    if not all(bool(p.isfinite().all()) for p in parts):
         raise FactoryError(
             f"training diverged: at step {trainer.state.global_step:,}, the last one, the weights are no "
             "numbers any more",

@@ -17,8 +17,9 @@ from factory.errors import FactoryError
 from factory.models import load
 from factory.stages.train_methods import model_to_train
 from factory.stages.train_options import configs
-from factory.stages.train_rows import IGNORED, Renderer, sources, stops_of, training_rows
+from factory.stages.train_rows import IGNORED, Renderer, stops_of, training_rows
 from factory.stages.train_watch import make_trainer
+from factory.training_rows import TrainingRows
 
 END = 0  # the id of <|end|>
 MARKS = 4  # of a row: user, end, assistant, end
@@ -39,7 +40,7 @@ def trainer_of(model_folder: Path, rows: Path, out: Path, **sft: Any) -> Any:
     options = configs("lora", "sft", 0.0, LORA, {"max_steps": 1, **sft}, 0, out)
     model, tokenizer = model_to_train("lora", model_folder, options[1]), load.tokenizer(model_folder)
     renderer = Renderer(tokenizer, stops_of(tokenizer, model.generation_config), "")
-    found = sources("original", [DataSpec(name="math")], {"data.math": rows})
+    found = TrainingRows("original", [DataSpec(name="math")], {"data.math": rows}, {})
     ready = training_rows(found, renderer, options[1].max_length, "drop", 0).dataset
     return make_trainer("sft", model, None, tokenizer, options, ready, quiet)
 
