@@ -227,7 +227,7 @@ def test_a_template_that_asks_otherwise_than_it_answers_is_told(renderer: Render
     tokenizer = load.tokenizer(tiny_model)
     tokenizer.chat_template = tokenizer.chat_template.replace("<|assistant|>{%", "<|assistant|>()\n{%")
     found = rendered(Renderer(tokenizer, frozenset([END]), ""), None, row, row)
-    said = "in 2 rows the chat template puts other tokens before the response than where it asks for one"
+    said = "in 2 rows the chat template puts other tokens before a response than where it asks for one"
     assert found.said(None) == [said]
     assert texts(renderer, found)[0] == "<|user|>Why?<|end|><|assistant|>So.<|end|>"
 
