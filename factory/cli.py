@@ -32,6 +32,7 @@ INTERRUPTED = 130
 _AFTER = {
     "run": "Run the same command again to resume",
     "prune": "Nothing was written: the same command starts over",
+    "evaluate": "With --out the same command goes on where it was",
 }
 
 app = typer.Typer(

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from factory.benchmarks import find_benchmarks, shots_of
-from factory.data import Columns, DataSpec, check_rows, check_texts
+from factory.data import Columns, DataSpec
+from factory.data_checks import check_rows, check_texts, count_rows
 from factory.dataset_files import PartError, Wanted
 from factory.errors import FactoryError
 from factory.lora_modules import check_modules
@@ -206,7 +207,26 @@ def _dataset(recipe: Recipe, name: str, spec: DataSpec) -> Source:
     rewritten = any(v.targets == "self" and name in v.data for v in recipe.trained().values())
     # Where no variant has the rows rewritten, nothing is checked.
     asked = spec if rewritten else spec.model_copy(update={"check": "none"})
-    return _source(recipe, path, "id", written.revision, written.id, asked, check_rows)
+
+    def check(folder: Path, spec: DataSpec, where: str) -> None:
+        check_rows(folder, spec, where)
+        _check_mixes(recipe, folder, spec, where)
+
+    return _source(recipe, path, "id", written.revision, written.id, asked, check)
+
+
+def _check_mixes(recipe: Recipe, folder: Path, spec: DataSpec, where: str) -> None:
+    """Refuses a mix that takes more rows of a dataset than it has."""
+    for variant, written in recipe.trained().items():
+        rows = (recipe.rows_of(written) or {}).get(spec.name)
+        if not isinstance(written.data, dict) or rows is None:
+            continue
+        there = count_rows(folder, spec, rows, where)
+        if there is not None and there < rows:
+            key = ("data", spec.name) if written.rows is None else ("rows",)
+            what = f"variant '{variant}' takes {rows:,} rows of '{spec.name}', which has {there:,}"
+            place = recipe.where("variants", variant, *key)
+            raise FactoryError(what, where=place, mend="Take fewer of them, or name a larger dataset")
 
 
 def _source(

@@ -24,12 +24,15 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from factory.data import Check, Columns, Prompt
+from factory.duplicates import Same
 from factory.engines import Name as EngineName
 from factory.errors import FactoryError
 from factory.library_fields import METHODS, complaint
 from factory.metrics import Name as MetricName
+from factory.mixture import Amounts, are_shares
 from factory.models import blocks
 from factory.nearest import suggest
+from factory.row_order import Order
 from factory.selection import Policy
 from factory.training import ADAPTERS, Freeze, LongRows, Loss, Method, undistilled
 from factory.wording import counted
@@ -144,7 +147,14 @@ class Prune(Written):
 
 
 class Dataset(Written):
-    """A training set, named in `datasets`."""
+    """A training set, named in `datasets`: where it is, how it is read, and which of its rows are taken.
+
+    Attributes:
+        rows: how many are taken, of those left, the first in the order.
+        deduplicate: of rows with the same question (or the same in all) the first stays.
+        overlap: rows that share so many words in a row with a scored benchmark go.
+        order: as in the files, or drawn under the recipe's seed.
+    """
 
     id: str = Field(min_length=1)
     config: str | None = None
@@ -155,6 +165,14 @@ class Dataset(Written):
     rows: int | None = Field(default=None, ge=1)
     skip_empty: bool = False
     columns: RecipeColumns = Field(default_factory=RecipeColumns)
+    deduplicate: Same | None = None
+    overlap: int | None = Field(default=None, ge=5, le=100)
+    order: Order = "file"
+
+    @property
+    def is_curated(self) -> bool:
+        """Whether its rows are chosen or ordered before anybody reads them."""
+        return self.deduplicate is not None or self.overlap is not None or self.order != "file"
 
 
 class Server(Written):
@@ -257,12 +275,31 @@ class Train(Written):
         return whole.model_copy(update=useless)
 
 
-class TrainedVariant(Written):
-    """A variant fine-tuned from the pruned model; `train` overrides the recipe's `train` field by field."""
+Mix = Annotated[
+    Annotated[Names, Tag("names")] | Annotated[Amounts, Tag("amounts")],
+    Discriminator(lambda value: "amounts" if isinstance(value, dict) else "names"),
+]
 
-    data: Names
+
+class TrainedVariant(Written):
+    """A variant fine-tuned from the pruned model; `train` overrides the recipe's `train` field by field.
+
+    Attributes:
+        data: names of datasets, all of whose rows are taken, or by name shares or numbers of rows.
+        rows: beside shares, how many rows in all; without it as many as the scarcest dataset allows.
+    """
+
+    data: Mix
+    rows: int | None = Field(default=None, ge=1)
     targets: Literal["original", "self"]
     train: Train = Train()
+
+    @model_validator(mode="after")
+    def _rows_of_shares(self) -> TrainedVariant:
+        if self.rows is not None and not are_shares(self.data):
+            mend = "Write `data` as shares, such as {math: 0.7, chat: 0.3}, or leave rows out"
+            _refuse("a variant's rows go with shares of datasets", mend=mend, at="rows")
+        return self
 
 
 class MergedVariant(Written):

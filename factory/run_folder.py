@@ -27,6 +27,7 @@ LINKS: dict[str, tuple[tuple[str, str], ...]] = {
     # stage: (link in the run's folder, path in the artifact); {} is the last part of the step's name
     "importance": (("importance.json", "importance.json"),),
     "prune": (("models/pruned", "model"),),
+    "curate": (("curated/{}", "."),),
     "regenerate": (("data/{}", "."),),
     "train": (("models/{}", "model"),),
     "merge": (("models/{}", "model"),),

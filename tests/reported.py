@@ -175,7 +175,7 @@ def artifacts(root: Path) -> dict[str, Path]:
             inputs[f"train.{row.name}"] = record(
                 folder,
                 f"train/{row.name}",
-                trained,
+                {**trained, "taken": dict.fromkeys(row.data, 107)},
                 targets=row.targets,
                 method="lora",
                 freeze=None,

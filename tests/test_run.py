@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -293,3 +294,15 @@ def test_parameters_are_counted_without_loading_them(tiny_model: Path, tmp_path:
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     assert count_parameters(tiny_model) == sum(p.numel() for p in model.parameters())
     assert count_parameters(tmp_path) == 0
+
+
+def test_a_stage_may_finish_its_artifact_with_its_key(tmp_path: Path) -> None:
+    def load(stage: str) -> Any:
+        return SimpleNamespace(
+            **vars(stand_in.load(stage)), finish=lambda out, key: (out / "key.txt").write_text(key)
+        )
+
+    plan = stand_in.plan("r")
+    run(plan, tmp_path, load=load, events=lambda event: None)
+    for step in plan.steps:
+        assert (tmp_path / "store" / step.stage / step.key / "key.txt").read_text() == step.key

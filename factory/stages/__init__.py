@@ -1,4 +1,4 @@
-"""The verbs of the pipeline, one a file: importance prune regenerate train merge evaluate report sweep.
+"""The verbs of the pipeline, one a file, in the order of `NAMES`.
 
 A stage is a function of (frozen settings, input folders, output folder, progress). It knows nothing of
 other stages, of the store or of the command line. Every stage module has
@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-NAMES = ("importance", "prune", "regenerate", "train", "merge", "evaluate", "report", "sweep")
+NAMES = ("importance", "prune", "curate", "regenerate", "train", "merge", "evaluate", "report", "sweep")
 
 
 class Frozen(BaseModel):

@@ -77,7 +77,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     Args:
         settings: see `Settings`.
         inputs: artifact folders: `importance`, `prune`, `evaluate.<model>` for every model, and where the
-            recipe has them `regenerate.<dataset>`, `train.<variant>`, `merge.<variant>`.
+            recipe has them `curate.<dataset>`, `regenerate.<dataset>`, `train.<variant>`, `merge.<variant>`.
         out: receives the files; lighteval's in `lighteval/results/<recipe>/<model>/`.
         progress: told the steps done.
 
@@ -165,6 +165,7 @@ def assemble(
         "comparisons": _comparisons(settings.models, base, records, paired),
         "importance": _importance(inputs["importance"], records),
         "prune": records["prune"]["facts"],
+        "curate": _of_stage("curate", records),
         "regenerate": _of_stage("regenerate", records),
         "train": _of_stage("train", records),
         "merge": _of_stage("merge", records),
@@ -242,12 +243,16 @@ def _comparisons(
         sft = {key: value for key, value in settings.get("sft", {}).items() if key not in FOLLOWING}
         return sft, [settings.get(key) for key in told]
 
+    def taken(name: str) -> Any:
+        return records.get(f"train.{name}", {}).get("facts", {}).get("taken")
+
     trained = [row for row in rows if row.kind == "trained"]
     found = [
         compared("self minus SFT", ours.name, theirs.name, same=training(ours.name) == training(theirs.name))
         for ours in trained
         for theirs in trained
-        if (ours.targets, theirs.targets) == ("self", "original") and set(ours.data) == set(theirs.data)
+        if (ours.targets, theirs.targets) == ("self", "original")
+        and (set(ours.data), taken(ours.name)) == (set(theirs.data), taken(theirs.name))
     ]
     names = {row.name for row in rows}
     for row in rows:

@@ -26,9 +26,10 @@ from factory.stages import Frozen, Progress, train_processes
 from factory.stages.train_methods import freeze_half, model_to_train, refuse_tied, write_model
 from factory.stages.train_options import configs, used
 from factory.stages.train_processes import Strategy
-from factory.stages.train_rows import Renderer, Rows, sources, stops_of, training_rows
+from factory.stages.train_rows import Renderer, Rows, stops_of, training_rows
 from factory.stages.train_watch import curve, fit, last_checkpoint, make_trainer, told_if_full
 from factory.training import FOLLOWING, Freeze, LongRows, Loss, Method
+from factory.training_rows import TrainingRows
 
 VERSION = 3
 LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "peft", "accelerate")
@@ -43,6 +44,7 @@ class Settings(Frozen):
 
     Attributes:
         data: the datasets, by name; their rows are put together and shuffled.
+        shares: of each dataset in the mix, where it takes counting rows to know how many that are.
         targets: `original` trains on the datasets' own responses (SFT), `self` on regenerated ones.
         method: see factory/training.py.
         freeze: of `full`, what does not learn.
@@ -58,6 +60,7 @@ class Settings(Frozen):
     """
 
     data: tuple[DataSpec, ...] = Field(min_length=1)
+    shares: dict[str, float] = Field(default_factory=dict)
     targets: Literal["original", "self"]
     method: Method = "lora"
     freeze: Freeze | None = None
@@ -83,11 +86,12 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         progress: told the steps done, with the loss.
 
     Returns:
-        Rows trained on, left out, cut and empty, their tokens and how many have a label, steps, epochs, first
-        and last loss, the curves as [step, value] pairs, whether there is an adapter, parameters and how many
-        of them were trained; `half`: of HFT the matrices and how many were frozen; `used`: the values behind
-        the run, written in the recipe or not; `measured`: what it cost; `said`: what a person has to be told;
-        `processes`: of several, how many, how they shared and talked. Only the first has facts, and writes.
+        Rows `taken` of each dataset; of them rows trained on, left out, cut and empty; tokens and how many
+        have a label, steps, epochs, first and last loss, the curves as [step, value] pairs, whether there is
+        an adapter, parameters and how many of them were trained; `half`: of HFT the matrices and how many
+        were frozen; `used`: the values behind the run, written in the recipe or not; `measured`: what it
+        cost; `said`: what a person has to be told; `processes`: of several, how many, how they shared and
+        talked. Only the first process has facts, and writes.
 
     Raises:
         FactoryError: PEFT or TRL refuse a value, the tokenizer has no chat template, the template does
@@ -116,7 +120,9 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     if lora:
         refuse_tied(model, lora)
     tokenizer, room = load.tokenizer(source), _room(source, arguments.max_length)
-    rows = _rows(settings, inputs, tokenizer, model, room)
+    found = TrainingRows(settings.targets, settings.data, inputs, settings.shares)
+    renderer = Renderer(tokenizer, stops_of(tokenizer, model.generation_config), str(source))
+    rows = training_rows(found, renderer, room, settings.long_rows, settings.seed)
     half = freeze_half(model, settings.seed) if settings.freeze == "half" else None
     tokens = rows.tokens / len(rows.dataset)
     train_processes.portion(arguments, settings.loss, tokens, model.num_parameters())
@@ -136,6 +142,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     for folder in out.glob("checkpoints*"):
         shutil.rmtree(folder, ignore_errors=True)
     return {
+        "taken": found.taken,
         **_facts(rows, room, trainer),
         "adapter": lora is not None,
         "parameters": written.num_parameters(),
@@ -150,14 +157,6 @@ def _room(source: Path, max_length: int | None) -> int | None:
     """How many tokens a row may have: no more than `max_length`, nor than the model has positions."""
     positions = load.limits(read_config(source), source)[0]
     return min((bound for bound in (max_length, positions) if bound is not None), default=None)
-
-
-def _rows(
-    settings: Settings, inputs: Mapping[str, Path], tokenizer: Any, model: Any, room: int | None
-) -> Rows:
-    renderer = Renderer(tokenizer, stops_of(tokenizer, model.generation_config), str(inputs["model"]))
-    found = sources(settings.targets, settings.data, inputs)
-    return training_rows(found, renderer, room, settings.long_rows, settings.seed)
 
 
 def _logging_steps(trainer: Any) -> int:

@@ -12,13 +12,12 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from factory import prompts
-from factory.data import DataSpec, load_rows
+from factory.data import DataSpec
 from factory.errors import FactoryError
 from factory.training import LongRows
 from factory.wording import counted
@@ -38,6 +37,8 @@ class Rows:
         left_out: rows longer than the room, which are not among them.
         cut: rows among them that lost the beginning of their prompt.
         empty: rows without a response, which are not among them.
+        unlike: rows before whose response the template puts other tokens than where it asks for one,
+            as some do that know of a thinking mode.
     """
 
     dataset: Any
@@ -46,6 +47,7 @@ class Rows:
     left_out: int
     cut: int
     empty: int
+    unlike: int
 
     def said(self, room: int | None) -> list[str]:
         """What a person has to be told of these rows, as sentences without a full stop."""
@@ -56,7 +58,21 @@ class Rows:
             lines.append(f"{counted(self.cut, 'row')} cut to {room:,} tokens at the beginning of the prompt")
         if self.empty:
             lines.append(f"{counted(self.empty, 'row')} left out: no response")
+        if self.unlike:
+            rows = counted(self.unlike, "row")
+            lines.append(
+                f"in {rows} the chat template puts other tokens before a response than where it asks for one"
+            )
         return lines
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row's ids, how many of them are the prompt's, and whether a question ends otherwise than that."""
+
+    ids: array[int]
+    start: int
+    unlike: bool
 
 
 @dataclass(frozen=True)
@@ -81,8 +97,8 @@ class Renderer:
                 mend="Use an instruction-tuned model, or add chat_template.jinja to the base",
             )
 
-    def row(self, prompt: list[dict[str, str]], response: str) -> tuple[array[int], int]:
-        """The ids of prompt and response, and how many of them are the prompt's.
+    def row(self, prompt: list[dict[str, str]], response: str) -> Row:
+        """Prompt and response as ids.
 
         Raises:
             FactoryError: the template does not end the response with a stop token.
@@ -98,7 +114,7 @@ class Renderer:
                 where=self.where,
                 mend="Add the template's last token to eos_token_id in generation_config.json",
             )
-        return array("i", whole), start
+        return Row(array("i", whole), start, start < len(asked))
 
     def _ids(self, messages: list[dict[str, str]], **options: Any) -> list[int]:
         ids = self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **options)
@@ -136,7 +152,7 @@ def training_rows(
 
     ids: list[array[int]] = []
     labels: list[array[int]] = []
-    left_out = shortened = empty = 0
+    left_out = shortened = empty = unlike = 0
     for spec, rows in sources:
         for instruction, context, response in rows:
             if not response.strip():
@@ -145,18 +161,18 @@ def training_rows(
 
             def render(
                 instruction: str, context: str, kind: str = spec.prompt, response: str = response
-            ) -> tuple[array[int], int]:
+            ) -> Row:
                 return renderer.row(prompts.messages(kind, instruction, context), response)
 
-            row: tuple[array[int], int] | None = render(instruction, context)
-            if room is not None and row is not None and len(row[0]) > room:
+            row: Row | None = render(instruction, context)
+            if room is not None and row is not None and len(row.ids) > room:
                 row = cut(render, room, spec.prompt, instruction, context) if long_rows == "cut" else None
                 left_out += row is None
                 shortened += row is not None
             if row is not None:
-                whole, start = row
-                ids.append(whole)
-                labels.append(array("i", [IGNORED]) * start + whole[start:])
+                unlike += row.unlike
+                ids.append(row.ids)
+                labels.append(array("i", [IGNORED]) * row.start + row.ids[row.start :])
     if not ids:
         raise _none_left(left_out, empty, room, long_rows)
     features = Features({name: Sequence(Value("int32")) for name in ("input_ids", "labels")})
@@ -168,16 +184,17 @@ def training_rows(
         left_out=left_out,
         cut=shortened,
         empty=empty,
+        unlike=unlike,
     )
 
 
 def cut(
-    render: Callable[[str, str], tuple[array[int], int]],
+    render: Callable[[str, str], Row],
     room: int,
     kind: str,
     instruction: str,
     context: str,
-) -> tuple[array[int], int] | None:
+) -> Row | None:
     """A row that is too long with as little as must be of its prompt taken away; None where nothing helps.
 
     First the context loses its beginning, and once it is gone the instruction; of a conversation whole turns
@@ -192,7 +209,7 @@ def cut(
     """
 
     def fits(instruction: str, context: str) -> bool:
-        return len(render(instruction, context)[0]) <= room
+        return len(render(instruction, context).ids) <= room
 
     if kind == prompts.CHAT:
         turns = prompts.turns(context)
@@ -208,32 +225,6 @@ def cut(
         start = bisect_left(range(len(instruction)), True, key=lambda i: fits(instruction[i:], context))
         instruction = instruction[start:]
     return render(instruction, context) if instruction.strip() and fits(instruction, context) else None
-
-
-def sources(
-    targets: str, data: Iterable[DataSpec], inputs: Mapping[str, Path]
-) -> Iterable[tuple[DataSpec, Iterable[tuple[str, str, str]]]]:
-    """Each dataset with its rows, of the dataset itself or of its regenerated artifact.
-
-    Args:
-        targets: `original` or `self`.
-        data: the datasets.
-        inputs: `data.<name>`, for each its folder.
-    """
-    for spec in data:
-        yield spec, _rows(targets, inputs[f"data.{spec.name}"], spec)
-
-
-def _rows(targets: str, folder: Path, spec: DataSpec) -> Iterable[tuple[str, str, str]]:
-    """(instruction, context, response) of each row."""
-    columns = ["instruction", "context", "response"]
-    if targets == "original":
-        table = load_rows(folder, spec).to_dict()
-    else:
-        import pyarrow.parquet
-
-        table = pyarrow.parquet.read_table(folder / "data", columns=columns).to_pydict()
-    return zip(*(table[column] for column in columns), strict=True)
 
 
 def _none_left(left_out: int, empty: int, room: int | None, long_rows: LongRows) -> FactoryError:

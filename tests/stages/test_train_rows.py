@@ -17,8 +17,9 @@ from factory.errors import FactoryError
 from factory.models import load
 from factory.stages.train_methods import model_to_train
 from factory.stages.train_options import configs
-from factory.stages.train_rows import IGNORED, Renderer, sources, stops_of, training_rows
+from factory.stages.train_rows import IGNORED, Renderer, stops_of, training_rows
 from factory.stages.train_watch import make_trainer
+from factory.training_rows import TrainingRows
 
 END = 0  # the id of <|end|>
 MARKS = 4  # of a row: user, end, assistant, end
@@ -39,7 +40,7 @@ def trainer_of(model_folder: Path, rows: Path, out: Path, **sft: Any) -> Any:
     options = configs("lora", "sft", 0.0, LORA, {"max_steps": 1, **sft}, 0, out)
     model, tokenizer = model_to_train("lora", model_folder, options[1]), load.tokenizer(model_folder)
     renderer = Renderer(tokenizer, stops_of(tokenizer, model.generation_config), "")
-    found = sources("original", [DataSpec(name="math")], {"data.math": rows})
+    found = TrainingRows("original", [DataSpec(name="math")], {"data.math": rows}, {})
     ready = training_rows(found, renderer, options[1].max_length, "drop", 0).dataset
     return make_trainer("sft", model, None, tokenizer, options, ready, quiet)
 
@@ -217,6 +218,18 @@ def test_nothing_but_empty_responses_is_refused(tiny_model: Path, tmp_path: Path
     artifact = selected(tmp_path / "data", ["", " "])
     with pytest.raises(FactoryError, match=r"no row has a response \(2 rows left out\)"):
         run(tiny_model, {"math": artifact}, tmp_path / "out", targets="self")
+
+
+def test_a_template_that_asks_otherwise_than_it_answers_is_told(renderer: Renderer, tiny_model: Path) -> None:
+    """As those of models with a thinking mode: a question ends with marks that a finished turn lacks."""
+    row = ("Why?", "", "So.")
+    assert rendered(renderer, None, row).said(None) == []
+    tokenizer = load.tokenizer(tiny_model)
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|assistant|>{%", "<|assistant|>()\n{%")
+    found = rendered(Renderer(tokenizer, frozenset([END]), ""), None, row, row)
+    said = "in 2 rows the chat template puts other tokens before a response than where it asks for one"
+    assert found.said(None) == [said]
+    assert texts(renderer, found)[0] == "<|user|>Why?<|end|><|assistant|>So.<|end|>"
 
 
 def test_rows_are_rendered_as_trl_renders_them(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
