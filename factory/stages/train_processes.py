@@ -1,16 +1,14 @@
 """Training in several processes: what each reads of a step, whether all came up, and who writes.
 
 Under train.py. A step reads the same rows however many processes share them, so their number changes nothing
-but rounding: accumulation is divided first, then the batch. The rows of a step are in order of length, so
-that what is computed side by side is alike; where a step at the end of an epoch has too few rows for all,
-blank ones without a label fill the gap (accelerate would repeat rows from the beginning).
+but rounding: accumulation is divided first, then the batch. train_order.py says which rows those are.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -18,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from factory.errors import FactoryError
 from factory.models import load
 from factory.stages.train_options import SFT, SFT_ON
-from factory.stages.train_rows import IGNORED
+from factory.stages.train_order import StepOrder, with_blank
 from factory.training import Loss, Method
 
 Strategy = Literal["ddp", "fsdp"]
@@ -182,55 +180,8 @@ def prepare(trainer: Any, processes: int, strategy: Strategy) -> None:
         lambda: trainer.state.global_step,
     )  # fmt: skip
     if len(order) > len(lengths):
-        trainer.train_dataset = _with_blank(rows)
+        trainer.train_dataset = with_blank(rows)
     trainer._get_train_sampler = lambda *_: order
-
-
-class StepOrder:
-    """A sampler: every epoch's rows in an order of its own, those of a step sorted by length.
-
-    Which rows a step reads is what accelerate's seeded sampler says for one process. The epoch follows from
-    the step: nobody need tell it, which accelerate forgets for several processes that resume.
-
-    Args:
-        lengths: of the rows.
-        step_rows: how many rows a step reads.
-        multiple: an epoch's rows are filled up to a multiple of it; index len(lengths) is the blank one.
-        seed: of the order.
-        at: the number of steps done.
-    """
-
-    def __init__(
-        self, lengths: Sequence[int], step_rows: int, multiple: int, seed: int, at: Callable[[], int]
-    ) -> None:
-        self.lengths, self.step_rows, self.seed, self.at = lengths, step_rows, seed, at
-        self.length = math.ceil(len(lengths) / multiple) * multiple
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        import torch
-
-        count = len(self.lengths)
-        epoch = self.at() // math.ceil(count / self.step_rows)
-        drawn = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed + epoch)).tolist()
-        for start in range(0, count, self.step_rows):
-            yield from sorted(drawn[start : start + self.step_rows], key=lambda i: -self.lengths[i])
-        yield from [count] * (self.length - count)
-
-
-def _with_blank(rows: Any) -> Any:
-    """The rows and behind them one that teaches nothing: its label is ignored."""
-    from datasets import Dataset, concatenate_datasets
-
-    first = rows[0]
-    size = len(first["input_ids"])
-    blank = {k: v[:1] if isinstance(v, list) and len(v) == size else v for k, v in first.items()}
-    blank["labels"] = [IGNORED]
-    if "seq_lengths" in blank:  # of packed rows
-        blank["seq_lengths"] = [1]
-    return concatenate_datasets([rows, Dataset.from_list([blank], features=rows.features)])
 
 
 def whole(trainer: Any, strategy: Strategy, source: Path, lora: Any) -> Any:

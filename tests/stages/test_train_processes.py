@@ -19,7 +19,8 @@ from factory.child import ChildFailed, run_stage
 from factory.data import DataSpec
 from factory.errors import FactoryError
 from factory.stages import train, train_processes
-from factory.stages.train_processes import StepOrder, rebuilt, share
+from factory.stages.train_order import StepOrder
+from factory.stages.train_processes import rebuilt, share
 
 COUNT = 11  # neither a step nor the processes divide it
 LORA = {"r": 4, "lora_alpha": 8}
