@@ -125,7 +125,7 @@ def publish(
         told("read back")
         work.verify(commit)
         tag = None
-        if number is None:
+        if not create_pr:
             told("tag")
             tag = work.tag(commit)
         if intent.created and not private:
