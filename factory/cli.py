@@ -1,6 +1,7 @@
 """The commands, thin: they read arguments, call the room that does the work, and print.
 
-Here are those on recipes and runs; hub_commands.py, model_commands.py and sandbox_commands.py hold more.
+Here are those on recipes and runs; hub_publish_commands.py,
+model_commands.py, hub_commands.py and sandbox_commands.py hold more.
 
 The last thing in the pipeline and the first a person meets. Nothing heavier than Typer is imported before
 a command runs, so that `factory --help` is instant. Results go to stdout, progress and errors to stderr.
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from factory import __version__, hub_commands, model_commands, sandbox_commands
+from factory import __version__, hub_commands, hub_publish_commands, model_commands, sandbox_commands
 from factory.ending import Ended
 from factory.errors import FactoryError
 from factory.options import RUNS, AsJson, Overrides, RecipeFile, RunName, RunsDir
@@ -32,6 +33,8 @@ INTERRUPTED = 130
 _AFTER = {
     "run": "Run the same command again to resume",
     "prune": "Nothing was written: the same command starts over",
+    "publish": "Run the same command again to go on",
+    "pull": "Run the same command again to go on",
 }
 
 app = typer.Typer(
@@ -212,6 +215,7 @@ def show(run: RunName, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> Non
     A sweep's points are runs too: SWEEP/drop=2.
     """
     from factory import display
+    from factory.hub.ledger import published
     from factory.run_folder import open_run
 
     folder = open_run(run, runs_dir)[0].path
@@ -227,6 +231,8 @@ def show(run: RunName, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> Non
     for path in (folder / "report.md", *sorted(folder.glob("*.png"))):
         if path.is_file():
             print(path)
+    for record in published(folder):
+        print(f"published: {hub_publish_commands.line_of(record)}")
 
 
 def _plan(recipe: Path, overrides: Sequence[str] | None) -> Plan:
@@ -290,6 +296,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 # A group without a name: its commands follow those above, in the help too.
+app.add_typer(hub_publish_commands.commands)
 app.add_typer(model_commands.commands)
 app.add_typer(hub_commands.commands, name="hub")
 app.add_typer(sandbox_commands.commands, name="sandbox")

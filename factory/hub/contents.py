@@ -31,21 +31,9 @@ from factory.run_folder import RunFolder, RunPage, open_run
 from factory.store import Store
 
 Files = dict[str, Path | bytes]
-# Their licences want the name of what is made with the model to begin with its own.
+# Licences that want the name of what is made with the model to begin with Llama; card_licence.py refuses others.
 _LLAMA = re.compile(r"llama(3(\.\d)?|4)")
 _LLAMA_BASE = re.compile(r"(^|/|-)llama-?[34]", re.IGNORECASE)
-# The attribution that a licence wants in a file of its own: https://www.llama.com/llama3_1/license/ and the
-# same paragraph of its sisters; https://ai.google.dev/gemma/terms
-_NOTICES = {
-    "llama3": "Meta Llama 3 is licensed under the Meta Llama 3 Community License, Copyright \N{COPYRIGHT SIGN} "
-    "Meta Platforms, Inc. All Rights Reserved.",
-    **{
-        f"llama{version}": f"Llama {version} is licensed under the Llama {version} Community License, Copyright "
-        "\N{COPYRIGHT SIGN} Meta Platforms, Inc. All Rights Reserved."
-        for version in ("3.1", "3.2", "3.3", "4")
-    },
-    "gemma": "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
-}
 _LONGEST = 96  # characters of a repository's name on the Hub
 
 
@@ -129,7 +117,9 @@ def finished(run: str, runs_dir: Path) -> Finished:
         mend = "Run the recipe again: finished steps are kept"
         raise FactoryError("this run is of another version", where=where, mend=mend) from None
     if recipe.publish is None:
-        mend = "Add `publish: {namespace: my-org, push: [...]}` to it and run it again: finished steps are kept"
+        mend = (
+            "Add `publish: {namespace: my-org, push: [...]}` to it and run it again: finished steps are kept"
+        )
         raise FactoryError("the recipe does not say what to publish", where=where, mend=mend)
     return Finished(folder, page, store, recipe, recipe.publish)
 
@@ -214,14 +204,12 @@ def _model(done: Finished, variant: str, repo: str, siblings: Mapping[str, str])
     local = done.place(done.step(variant)) / "model"
     card = model_card(done.folder.path, variant, repo, siblings, done.wanted.license)
     files: Files = {path.relative_to(local).as_posix(): path for path in _stock(local)}
-    files |= _given(done.folder.path / "publish")
     files["README.md"] = card.text.encode()
     files |= card.files
     files["recipe.yaml"] = _yaml(_public(_as_written(done.page.recipe)))
     files["report.json"] = _json(_public(json.loads((done.place("report") / "report.json").read_bytes())))
     for step in _steps_of(done, variant):
         files[f"records/{step}.json"] = _json(_public(done.record(step)))
-    _keep_licence(_licence(card.text), files, repo)
     return _draft(done, "model", variant, repo, files, local)
 
 
@@ -247,13 +235,14 @@ def _draft(done: Finished, kind: Kind, name: str, repo: str, files: Files, local
         name=name,
         run=done.key,
         base=_base(done),
-        files={path: Named(sha256=_hash(files[path]), size=_size(files[path])) for path in sorted(files)},
+        files={path: Named(sha256=hash_of(files[path]), size=_size(files[path])) for path in sorted(files)},
     )
     whole = {**files, MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode()}
     return Draft(kind, name, repo, whole, local)
 
 
-def _hash(source: Path | bytes) -> str:
+def hash_of(source: Path | bytes) -> str:
+    """sha256; that of a large file is remembered while size and time stay."""
     return sha256_of(source) if isinstance(source, bytes) else file_hash(source)
 
 
@@ -272,37 +261,6 @@ def _stock(folder: Path) -> Iterator[Path]:
         yield folder / INDEX
     for path in beside(folder).carried:
         yield from sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else (path,)
-
-
-def _given(folder: Path) -> Files:
-    """Licences that a person put beside the publication, for a base that came without."""
-    found = [path for path in folder.glob("*") if path.is_file() and _is_licence(path.name)]
-    return {path.name: path for path in found}
-
-
-def _is_licence(name: str) -> bool:
-    return re.match(r"(?i)(licen[cs]e|notice|copying|use_policy)", name) is not None
-
-
-def _licence(card: str) -> str | None:
-    from huggingface_hub import RepoCard
-
-    return RepoCard(card, ignore_metadata_errors=True).data.to_dict().get("license")
-
-
-def _keep_licence(licence: str | None, files: Files, repo: str) -> None:
-    """Adds the notice that a licence wants; refuses what it does not allow."""
-    if licence is None or licence not in _NOTICES:
-        return
-    if _LLAMA.fullmatch(licence) and not repo.rpartition("/")[2].startswith("Llama"):
-        what = f"the licence {licence} wants a name that begins with Llama"
-        raise FactoryError(what, where=repo, mend=f"Add `license: {licence}` to the recipe's `publish`")
-    if not any(re.match(r"(?i)(licen[cs]e|copying)", path) for path in files):
-        what = f"the licence {licence} has to be shipped, and the base came without its text"
-        mend = "Put it as LICENSE into the folder `publish` of the run"
-        raise FactoryError(what, where=repo, mend=mend)
-    if not any(path.lower().startswith("notice") for path in files):
-        files["NOTICE"] = f"{_NOTICES[licence]}\n".encode()
 
 
 def _steps_of(done: Finished, variant: str) -> list[str]:

@@ -8,6 +8,7 @@ failure goes on where the last one was, a run after a success sends nothing.
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from typing import Any
 from factory import __version__, child
 from factory.errors import FactoryError, StageFailed
 from factory.hub import probe, transaction
-from factory.hub.contents import Draft, Finished, drafts
+from factory.hub.contents import Draft, Finished, drafts, hash_of
 from factory.hub.ledger import FOLDER, Ledger, Record
-from factory.hub.manifest import MANIFEST, read_manifest, sha256_of
+from factory.hub.manifest import MANIFEST, read_manifest
 from factory.hub.session import Patience, check_token, connect, patiently, refusal
 from factory.store import Lock
 
@@ -66,8 +67,6 @@ def options_of(done: Finished, namespace: str | None, private: bool, create_pr: 
     Raises:
         FactoryError: neither names a namespace, or it is none.
     """
-    import re
-
     name = namespace or done.wanted.namespace
     if name is None:
         mend = "Add --namespace YOUR-NAME, or `namespace:` to the recipe's `publish`"
@@ -110,7 +109,9 @@ def look(api: Any, draft: Draft, patience: Patience) -> Seen:
     return Seen(str(info.sha), bool(info.private), files, owned)
 
 
-def publish_run(done: Finished, options: Options, patience: Patience, told: Told) -> list[tuple[Record, bool]]:
+def publish_run(
+    done: Finished, options: Options, patience: Patience, told: Told
+) -> list[tuple[Record, bool]]:
     """Publishes what the recipe names.
 
     Args:
@@ -179,7 +180,9 @@ def _check_card(draft: Draft, patience: Patience) -> None:
         patiently(lambda: card.validate(repo_type=draft.kind), patience)
     except ValueError as error:
         what = f"the Hub does not take the card: {' '.join(str(error).split())[:200]}"
-        raise FactoryError(what, where=draft.id, mend="Correct `license` in the recipe's `publish`") from error
+        raise FactoryError(
+            what, where=draft.id, mend="Correct `license` in the recipe's `publish`"
+        ) from error
     except Exception as error:
         raise refusal(error, draft.id) from error
 
@@ -237,7 +240,7 @@ def _publish(
 def _is_as_recorded(draft: Draft, there: Seen, record: Record) -> bool:
     """Whether the Hub has, as its newest commit, what was read back from it when it was published."""
     same = there.head == record.commit and there.private != record.public
-    return same and record.checksums == {path: sha256_of(source) for path, source in draft.files.items()}
+    return same and record.checksums == {path: hash_of(source) for path, source in draft.files.items()}
 
 
 def _probe(done: Finished, draft: Draft, back: Path) -> None:
@@ -256,9 +259,7 @@ def _silent(done: int, total: int, unit: str, note: str = "") -> None:
     """The probe's progress is not shown: it takes seconds."""
 
 
-def collect(
-    api: Any, done: Finished, options: Options, records: Sequence[Record], patience: Patience
-) -> str:
+def collect(api: Any, done: Finished, options: Options, records: Sequence[Record], patience: Patience) -> str:
     """Groups what is public in a collection of the recipe's name, with the paper; returns its slug.
 
     Raises:
