@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -160,7 +161,8 @@ def score_table(report: Path, width: int | None = None) -> None:
     _print(render(content, width))
     if all("won" in model.get("minus_base", {}).get("average", {}) for model in content["models"]):
         # Reports of earlier versions do not tell. A title of the table's own would fold to its width.
-        print("\nDocuments won / lost against the base; on all others both are right, or both wrong")
+        words = "Documents won / lost against the base; on all others both are right, or both wrong"
+        print("\n" + textwrap.fill(words, width))
         _print(won_lost(content))
 
 

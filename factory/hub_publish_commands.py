@@ -185,8 +185,8 @@ def pull(
     report = _report(pulled.folder)
     if as_json:
         told: dict[str, Any] = {"folder": str(pulled.folder), "commit": pulled.commit, "fresh": pulled.fresh}
-        facts = manifest.model_dump(mode="json", exclude={"files"})
-        print(json.dumps({"kind": "result", **told, **facts, "files": len(manifest.files), "report": report}))
+        told |= {"manifest": manifest.model_dump(mode="json", exclude={"files"})}
+        print(json.dumps({"kind": "result", **told, "files": len(manifest.files), "report": report}))
         return
     base = f"{manifest.base['model']} at {manifest.base['revision']}"
     print(f"{manifest.kind} {manifest.name} of the recipe {manifest.recipe}, base {base}")
@@ -198,6 +198,9 @@ def pull(
 
         print()
         display.score_table(pulled.folder / "report.json", width=80)
+    elif manifest.kind == "dataset":
+        facts = json.loads((pulled.folder / "record.json").read_text(encoding="utf-8"))["facts"]
+        print(f"{facts['rows']:,} rows, of which {facts['kept_regenerated']:,} hold the regenerated response")
 
 
 def _report(folder: Path) -> dict[str, Any] | None:

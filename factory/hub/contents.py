@@ -1,8 +1,9 @@
 """Which files go into each repository of a finished run, and under what names. Before publish.py.
 
 A model repository is the stock folder, the card with its pictures, the recipe, the records of every step the
-model depends on, report.json and the manifest `factory.json`; a dataset repository the parquet files, the card,
-the record and the manifest. Nothing in them differs from call to call, so publishing again changes nothing.
+model depends on, report.json and the manifest `factory.json`; a dataset repository the parquet files, the
+card, the record and the manifest. Nothing in them differs from call to call, so publishing again changes
+nothing; of the folders of this machine they tell the last name, never the path.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from factory.run_folder import RunFolder, RunPage, open_run
 from factory.store import Store
 
 Files = dict[str, Path | bytes]
-# Licences that want the name of what is made with the model to begin with Llama; card_licence.py refuses others.
+# Licences that want a derivative's name to begin with Llama; the card refuses one that does not.
 _LLAMA = re.compile(r"llama(3(\.\d)?|4)")
 _LLAMA_BASE = re.compile(r"(^|/|-)llama-?[34]", re.IGNORECASE)
 _LONGEST = 96  # characters of a repository's name on the Hub
@@ -125,7 +126,7 @@ def finished(run: str, runs_dir: Path) -> Finished:
 
 
 def _as_written(recipe: Any) -> Any:
-    """A recipe of run.json as a person would write it: without what is not said, by the names that are read."""
+    """A recipe of run.json as a person may write it: with the names that are read, without blanks."""
     if isinstance(recipe, dict):
         kept = {key.rstrip("_"): _as_written(value) for key, value in recipe.items() if value is not None}
         return {key: value for key, value in kept.items() if value not in ({}, [])}
@@ -145,10 +146,7 @@ def repository_names(done: Finished, namespace: str) -> dict[tuple[Kind, str], s
     """
     variants, chosen = done.wanted.push, done.wanted.datasets
     learnt = dict.fromkeys(data for variant in variants for data in done.recipe.learnt_from(variant))
-    if isinstance(chosen, tuple):
-        datasets = chosen
-    else:
-        datasets = tuple(learnt) if chosen else ()
+    datasets = chosen if isinstance(chosen, tuple) else tuple(learnt) if chosen else ()
     things: list[tuple[Kind, str]] = [("dataset", name) for name in datasets]
     things += [("model", name) for name in variants]
     found: dict[tuple[Kind, str], str] = {}

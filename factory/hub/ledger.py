@@ -1,7 +1,7 @@
 """What this machine knows of a run's publications: `runs/<recipe>/publish/<host>/`, a file a repository.
 
-Beside publish.py. Each Hub has a folder of its own, so that a rehearsal says nothing of the real Hub: whether a
-repository is ours to make public is remembered from before it is created until it is published, no longer.
+Beside publish.py. Each Hub has a folder of its own, so that a rehearsal says nothing of the real Hub: whether
+a repository is ours to make public is remembered from before it is created until it is published, no longer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`factory.json`, the manifest of a published repository: every file's sha256, and what it was made from.
 
-Written by contents.py. A later publication knows by it which files are its own; `factory pull` verifies by it.
+Written by contents.py. A later publication knows by it which files are its own; `factory pull` compares.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ MANIFEST = "factory.json"
 
 def _inside(path: str) -> str:
     parts = path.split("/")
-    if PurePosixPath(path).is_absolute() or "\\" in path or any(part in ("", ".", "..") for part in parts):
+    if (
+        PurePosixPath(path).is_absolute()
+        or "\\" in path
+        or any(part in ("", ".", "..", ".git") for part in parts)
+    ):
         raise ValueError("a path that leads out of the repository")
     return path
 

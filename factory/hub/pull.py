@@ -1,12 +1,13 @@
 """`factory pull`: a published model or dataset with its record, every file compared with the manifest.
 
-Fetched into a hidden folder beside its place, compared, renamed: it is whole or absent. What the manifest does
-not name is not fetched.
+Fetched into a hidden folder beside its place, compared, renamed: it is whole or absent. What the manifest
+does not name is not fetched.
 """
 
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from factory.hub.manifest import MANIFEST, Manifest, read_manifest, sha256_of
 from factory.hub.session import Patience, connect, patiently, refusal
 from factory.hub.transaction import Kind, escaped
 from factory.store import Lock, sync_tree
+
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ def pull(
         told: called with each step as it begins.
 
     Raises:
-        FactoryError: there is no such repository, it has no manifest, a file is another than the manifest says,
-            the folder is taken, or the Hub does not answer.
+        FactoryError: there is no such repository, it has no manifest, a file is another than the manifest
+            says, the folder is taken, or the Hub does not answer.
     """
     api = connect(patience)
     place = out or Path(name.rpartition("/")[2])
@@ -63,9 +66,8 @@ def pull(
             fetch = partial(api.snapshot_download, **words, local_dir=folder, allow_patterns=patterns)
             patiently(fetch, patience)
             told("compare")
-            compare(folder, manifest, repo)
+            _compare(folder, manifest, repo)
             (folder / MANIFEST).write_bytes(content)
-            shutil.rmtree(folder / ".cache", ignore_errors=True)  # huggingface_hub's own notes
             sync_tree(folder)
             folder.rename(place)
     except FactoryError:
@@ -103,8 +105,6 @@ def _find(api: Any, name: str, revision: str | None, patience: Patience) -> tupl
 
 
 def _manifest(api: Any, kind: Kind, repo: str, commit: str, patience: Patience) -> tuple[Manifest, bytes]:
-    import tempfile
-
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     with tempfile.TemporaryDirectory(prefix="factory-manifest-") as folder:
@@ -115,7 +115,7 @@ def _manifest(api: Any, kind: Kind, repo: str, commit: str, patience: Patience) 
         except LocalEntryNotFoundError:  # the Hub did not answer
             raise
         except EntryNotFoundError as error:
-            what = f"this repository has no {MANIFEST}: the factory did not publish it, and nothing can be compared"
+            what = f"the factory did not publish this: it has no {MANIFEST} to compare its files with"
             mend = f"Fetch it with `hf download {repo}`"
             raise FactoryError(what, where=repo, mend=mend) from error
     return read_manifest(content, repo), content
@@ -126,35 +126,40 @@ def _partial(place: Path) -> Iterator[Path]:
     """A hidden folder beside `place`; it stays after a failure, so that the next try goes on with it."""
     folder = place.absolute().with_name(f".{place.name}.partial")
     folder.mkdir(parents=True, exist_ok=True)
-    lock = Lock(folder / ".lock")
+    lock = Lock(folder / LOCK)
     if not lock.take():
         mend = "Wait for it, or name another folder with --out"
         raise FactoryError(f"{lock.holder()} is fetching into this folder", where=str(place), mend=mend)
     try:
         yield folder
         if place.exists():
-            (place / ".lock").unlink(missing_ok=True)
+            (place / LOCK).unlink(missing_ok=True)
     finally:
         lock.release()
 
 
-def compare(folder: Path, manifest: Manifest, where: str) -> None:
-    """Compares every file with the manifest.
-
-    Raises:
-        FactoryError: one is another, or not there; it is taken away, so that the next try fetches it again.
-    """
+def first_difference(folder: Path, manifest: Manifest) -> tuple[str, str] | None:
+    """The first file that is not what the manifest says, and what is wrong with it."""
     for path, named in manifest.files.items():
         file = folder / path
         if not file.is_file():
-            raise FactoryError(
-                f"{path} is named in {MANIFEST}, and is not there", where=where, mend=_DISTRUST
-            )
+            return path, f"{MANIFEST} names {path}, which is not there"
         if file.stat().st_size != named.size or sha256_of(file) != named.sha256:
-            raise FactoryError(f"{path} is not what {MANIFEST} says", where=where, mend=_DISTRUST)
+            return path, f"{path} is not what {MANIFEST} says"
+    return None
 
 
-_DISTRUST = "It was changed after it was published: do not use it; ask who published it, or pull an earlier --revision"
+def _compare(folder: Path, manifest: Manifest, repo: str) -> None:
+    """Refuses what came where it is not as published, and takes away what an earlier try left besides."""
+    different = first_difference(folder, manifest)
+    if different is not None:
+        (folder / different[0]).unlink(missing_ok=True)  # damaged on the way, it is fetched again
+        mend = "It was changed after it was published: do not use it; an earlier --revision may be whole"
+        raise FactoryError(different[1], where=repo, mend=mend)
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # huggingface_hub's own notes
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder).as_posix() not in (*manifest.files, LOCK):
+            path.unlink()
 
 
 def _check_there(place: Path, content: bytes, manifest: Manifest, repo: str) -> None:
@@ -166,7 +171,6 @@ def _check_there(place: Path, content: bytes, manifest: Manifest, repo: str) -> 
         same = False
     if not same:
         raise FactoryError(f"there is something else than {repo} here", where=str(place), mend=mend)
-    try:
-        compare(place, manifest, repo)
-    except FactoryError as error:
-        raise FactoryError(error.what, where=str(place), mend=mend) from None
+    different = first_difference(place, manifest)
+    if different is not None:
+        raise FactoryError(different[1], where=str(place), mend=mend)
