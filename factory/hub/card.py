@@ -7,23 +7,21 @@ follows from a model's config; what was limited, or made on the sandbox, says so
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import factory
 from factory.errors import FactoryError
-from factory.hub import card_licence, card_metadata
+from factory.hub import card_licence, card_metadata, card_words
 from factory.hub.card_run import BASE, Finished, Origin, finished, known
-from factory.wording import counted, duration, limited
 
 PICTURES = ("recovery.png", "importance.png", "learning_curves.png")
 LONGEST_QUESTION = 200  # characters of a row that the snippets ask
 CONTEXT = 4096  # tokens, for figures that grow with them
 _ROWS = ("blocks", "parameters", "weights", "FLOPs", "KV cache", "  2 x parameters")  # of `factory sizes`
 _ROW_NAMES = {"  2 x parameters": "FLOPs a token, as 2 x parameters"}
-_HERE = Path(factory.__file__).parent
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def model_card(
     }
     files: dict[str, Path | bytes] = {f"images/{name}": path for name, path in pictures.items()}
     files |= {**card_metadata.eval_results(read, variant, repo_id), **licence.files}
-    return Card(_render("model.md.jinja", values), files)
+    return Card(card_words.render("model.md.jinja", values), files)
 
 
 def dataset_card(
@@ -99,7 +97,7 @@ def dataset_card(
     base_card = card_licence.card_of(read.base, needed=False)
     licence = card_licence.of_dataset(source, read.base, (card, base_card), license)
     metadata = card_metadata.of_dataset(read, dataset, licence, source, card)
-    from factory import prompts, selection
+    from factory import prompts
     from factory.stages.shards import COLUMNS
 
     settings = record["settings"]
@@ -111,11 +109,10 @@ def dataset_card(
         "facts": record["facts"],
         "source": source,
         "template": (prompts.FOLDER / f"{settings['data']['prompt']}.jinja").read_text("utf-8").strip(),
-        "policy": selection.MEANING[settings["select"]],
         "columns": {name: (kind, meaning) for name, (kind, meaning) in COLUMNS.items()},
         "trained": _trained_on(read, dataset),
     }
-    return Card(_render("dataset.md.jinja", values), dict(licence.files))
+    return Card(card_words.render("dataset.md.jinja", values), dict(licence.files))
 
 
 def _common(
@@ -213,7 +210,6 @@ def _pictures(run: Finished) -> dict[str, Path]:
 
 def _sizes(run: Finished, folder: Path) -> dict[str, Any]:
     """What the configs say the model weighs and takes, beside the base where its config is at hand."""
-    import json
 
     from factory.figures import size_notes, size_rows
     from factory.models.anatomy import anatomy, of
@@ -244,8 +240,9 @@ def _snippet(run: Finished, variant: str, repo_id: str, folder: Path) -> dict[st
         and not row["context"]
         and row["instruction"].isprintable()
     ]
+    question = min(asked, key=len, default="What is 12 times 7?")
     return {
-        "question": asked[0] if asked else "What is 12 times 7?",
+        "question": card_words.quoted(question),
         "chats": _has_template(folder),
         "base": base.hub_id or base.name,
         "revision": base.fingerprint if base.hub_id else None,
@@ -284,55 +281,3 @@ def _recipe(run: Finished) -> str:
     }
     text: str = yaml.safe_dump(plain(own), sort_keys=False, allow_unicode=True, width=100)
     return text.strip()
-
-
-def _render(template: str, values: Mapping[str, Any]) -> str:
-    import jinja2
-
-    from factory.stages import pages
-
-    environment = jinja2.Environment(
-        # An installed package has the templates inside; a checkout beside.
-        loader=jinja2.FileSystemLoader([_HERE / "model_cards", _HERE.parent / "model_cards"]),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "percent": pages.percent, "interval": pages.interval, "points": pages.points, "cell": _cell,
-        "duration": duration, "made": pages.made_how, "verdict": pages.verdict, "quoted": _quoted,
-        "number": lambda value: f"{value:,}", "linked": _linked, "data_linked": _data_linked,
-    }  # fmt: skip
-    environment.globals |= {"counted": counted, "limited": limited}
-    return environment.get_template(template).render(values)
-
-
-def _cell(text: object) -> str:
-    """Any text in one cell of a table, shown as it is; ends of lines as arrows, for cards hold no HTML."""
-    from factory.stages import pages
-
-    return pages.cell(text).replace("<br>", " \N{DOWNWARDS ARROW WITH CORNER LEFTWARDS} ")
-
-
-def _quoted(text: str) -> str:
-    """A text as a literal of Python."""
-    import json
-
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _linked(origin: Origin) -> str:
-    """A model or dataset from outside, with its link and revision."""
-    kind = {"sandbox": "part of the factory", "folder": "a local folder"}.get(origin.kind)
-    if kind:
-        return f"`{origin.name}` ({kind}, content hash `{origin.fingerprint}`)"
-    place = "datasets/" if origin.repo == "dataset" else ""
-    link = f"https://huggingface.co/{place}{origin.reference}/tree/{origin.fingerprint}"
-    return f"[{origin.reference}]({link}) at `{origin.fingerprint}`"
-
-
-def _data_linked(repo_id: str) -> str:
-    """A published dataset, with its link."""
-    return f"[{repo_id}](https://huggingface.co/datasets/{repo_id})"

@@ -211,7 +211,7 @@ def of_dataset(
         found = {"license": "apache-2.0"}  # the factory's own, which makes these rows
     if found is None:
         raise FactoryError(f"the licence of the dataset '{source.name}' is not known", mend=KEY)
-    own = metadata(cards[1], given)
+    own = metadata(cards[1], None) or metadata({}, given)
     terms = _TERMS.get(own["license"]) if own else None
     asks: tuple[str, ...] = ()
     if own:
