@@ -74,9 +74,7 @@ def test_no_figure_that_is_not_in_a_record(run: Path) -> None:
     read = finished(run)
     parameters = read.records["prune"]["facts"]["parameters"]["base"]
     sizes = [of(model_folder()), of(read.model_folder("merged"))]
-    allowed = numbers(
-        [read.report, dict(read.records), size_rows(sizes, 4096, "bfloat16"), size_notes(sizes)]
-    )
+    allowed = numbers([read.report, dict(read.records), size_rows(sizes, 4096, "bfloat16"), size_notes(sizes)])
     allowed |= numbers([1 - model["parameters"] / parameters for model in read.report["models"]])
     allowed |= {"1.0", "2410.09982", "4,096"}  # the paper's number, the context of the figures
     for card in (
