@@ -1,7 +1,7 @@
 """The commands, thin: they read arguments, call the room that does the work, and print.
 
-Here are those on recipes and runs; card_commands.py, hub_commands.py, model_commands.py and
-sandbox_commands.py hold more.
+Here are those on recipes and runs; card_commands.py, hub_publish_commands.py, hub_commands.py,
+model_commands.py and sandbox_commands.py hold more.
 
 The last thing in the pipeline and the first a person meets. Nothing heavier than Typer is imported before
 a command runs, so that `factory --help` is instant. Results go to stdout, progress and errors to stderr.
@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from factory import __version__, card_commands, hub_commands, model_commands, sandbox_commands
+from factory import (
+    __version__,
+    card_commands,
+    hub_commands,
+    hub_publish_commands,
+    model_commands,
+    sandbox_commands,
+)
 from factory.ending import Ended
 from factory.errors import FactoryError
 from factory.options import RUNS, AsJson, Overrides, RecipeFile, RunName, RunsDir
@@ -34,6 +41,8 @@ _AFTER = {
     "run": "Run the same command again to resume",
     "prune": "Nothing was written: the same command starts over",
     "evaluate": "With --out the same command goes on where it was",
+    "publish": "Run the same command again to go on",
+    "pull": "Run the same command again to go on",
 }
 
 app = typer.Typer(
@@ -223,6 +232,7 @@ def show(run: RunName, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> Non
     A sweep's points are runs too: SWEEP/drop=2.
     """
     from factory import display
+    from factory.hub.ledger import published
     from factory.run_folder import open_run
 
     folder = open_run(run, runs_dir)[0].path
@@ -238,6 +248,8 @@ def show(run: RunName, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> Non
     for path in (folder / "report.md", *sorted(folder.glob("*.png"))):
         if path.is_file():
             print(path)
+    for record in published(folder):
+        print(f"published: {hub_publish_commands.line_of(record)}")
 
 
 def _plan(recipe: Path, overrides: Sequence[str] | None) -> Plan:
@@ -309,8 +321,9 @@ def _some(names: Sequence[str]) -> str:
 
 
 # A group without a name: its commands follow those above, in the help too.
-app.add_typer(model_commands.commands)
 app.add_typer(card_commands.commands)
+app.add_typer(hub_publish_commands.commands)
+app.add_typer(model_commands.commands)
 app.add_typer(hub_commands.commands, name="hub")
 app.add_typer(sandbox_commands.commands, name="sandbox")
 

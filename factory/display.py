@@ -146,13 +146,18 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
     _print(grid)
 
 
-def score_table(report: Path) -> None:
-    """Print the scores of a run's or a sweep's report.json, in percent; of a run also won and lost."""
-    content = json.loads(report.read_text())
+def score_table(report: Path, width: int | None = None) -> None:
+    """Print the scores of a run's or a sweep's report.json, in percent; of a run also won and lost.
+
+    Args:
+        report: the file.
+        width: columns; by default the terminal's.
+    """
+    content, width = json.loads(report.read_text(encoding="utf-8")), width or _console().width
     if "points" in content:
-        _print(render_sweep(content, _console().width))
+        _print(render_sweep(content, width))
         return
-    _print(render(content, _console().width))
+    _print(render(content, width))
     if all("won" in model.get("minus_base", {}).get("average", {}) for model in content["models"]):
         # Reports of earlier versions do not tell. A title of the table's own would fold to its width.
         print(f"\n{won_lost_title(content)}")

@@ -25,6 +25,7 @@ from factory.recipe_parts import (
     MergedVariant,
     Name,
     Prune,
+    Publish,
     Regenerate,
     Train,
     TrainedVariant,
@@ -51,6 +52,7 @@ class Recipe(Written):
     train: Train = Train()
     variants: dict[Name, Variant] = Field(min_length=1, max_length=MAX_VARIANTS)
     evaluate: Evaluate
+    publish: Publish | None = None
     sweep: dict[str, Values] = Field(default_factory=dict)
 
     _file: RecipeFile | None = PrivateAttr(default=None)
@@ -84,6 +86,20 @@ class Recipe(Written):
         merged = {name: v for name, v in self.variants.items() if isinstance(v, MergedVariant)}
         parts = {name: [part for part in v.of if part in merged] for name, v in merged.items()}
         return {name: merged[name] for name in TopologicalSorter(parts).static_order()}
+
+    def made_of(self, name: str) -> tuple[str, ...]:
+        """A variant and the variants that it is merged from, directly or not; parts come first."""
+        variant, found = self.variants[name], dict[str, None]()
+        for part in variant.of if isinstance(variant, MergedVariant) else ():
+            if part in self.variants:
+                found |= dict.fromkeys(self.made_of(part))
+        return (*found, name)
+
+    def learnt_from(self, name: str) -> tuple[str, ...]:
+        """The regenerated datasets that a variant, or what it is merged from, was trained on."""
+        variants = [self.variants[part] for part in self.made_of(name)]
+        own = [v for v in variants if isinstance(v, TrainedVariant) and v.targets == "self"]
+        return tuple(dict.fromkeys(dataset for variant in own for dataset in variant.data))
 
 
 def load_recipe(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
@@ -144,6 +160,27 @@ def _check_names(recipe: Recipe) -> None:
         where = recipe.where("variants", circle[0], "of")
         what = f"the merges go round in a circle: {' -> '.join(circle)}"
         raise FactoryError(what, where=where, mend="Merge only variants that are made before") from None
+    if recipe.publish is not None:
+        _check_publish(recipe, recipe.publish)
+
+
+def _check_publish(recipe: Recipe, publish: Publish) -> None:
+    """What is to be published is made by this recipe."""
+    for i, name in enumerate(publish.push):
+        if name not in recipe.variants:
+            what = f"publish.push names an unknown variant '{name}'"
+            where = recipe.where("publish", "push", i)
+            raise FactoryError(what, where=where, mend=suggest(name, recipe.variants))
+    made = {dataset for name in publish.push for dataset in recipe.learnt_from(name)}
+    for i, name in enumerate(publish.datasets if isinstance(publish.datasets, tuple) else ()):
+        where = recipe.where("publish", "datasets", i)
+        if name not in recipe.datasets:
+            what = f"publish.datasets names an unknown dataset '{name}'"
+            raise FactoryError(what, where=where, mend=suggest(name, recipe.datasets))
+        if name not in made:
+            what = f"no variant in publish.push is trained on the regenerated '{name}'"
+            mend = "Leave it out, or push a variant with `targets: self` on it"
+            raise FactoryError(what, where=where, mend=mend)
 
 
 def _check_data(recipe: Recipe, name: str, variant: TrainedVariant) -> None:

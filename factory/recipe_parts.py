@@ -383,3 +383,19 @@ class Evaluate(Written):
     shots: dict[str, Annotated[int, Field(ge=0)]] = {}
     datasets: dict[str, str] = {}
     batch_size: int = Field(default=32, ge=1)
+
+
+class Publish(Written):
+    """What `factory publish` sends to the Hub; no step reads it, so to change it redoes nothing.
+
+    `datasets` are the regenerated sets that the pushed variants learnt from: all, none, or those named.
+    """
+
+    push: Names
+    namespace: Annotated[str, Field(pattern=NAME)] | None = None
+    license: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")] | None = None
+    datasets: Annotated[
+        Annotated[bool, Tag("all")] | Annotated[Names, Tag("named")],
+        Discriminator(lambda value: "named" if isinstance(value, list | tuple) else "all"),
+    ] = True
+    private: bool = False

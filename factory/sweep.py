@@ -138,7 +138,7 @@ def _check_keys(axes: Mapping[str, tuple[Any, ...]], file: RecipeFile, overrides
 
 
 def _sweepable() -> list[str]:
-    return [key for key in Recipe.model_fields if key not in ("name", SWEEP)]
+    return [key for key in Recipe.model_fields if key not in ("name", "publish", SWEEP)]
 
 
 def _words(axes: Mapping[str, tuple[Any, ...]]) -> dict[str, list[str]]:

@@ -62,6 +62,10 @@ def test_the_same_recipe_gives_the_same_keys(recipe: Path, tmp_path: Path) -> No
     assert keys(recipe) == keys(recipe) == keys(project(tmp_path / "elsewhere"))
 
 
+def test_what_is_to_be_published_is_in_no_key(recipe: Path) -> None:
+    assert changed(recipe, "publish={push: [own], license: mit}") == set()
+
+
 def test_parameters_are_read_from_the_headers(recipe: Path) -> None:
     block, embedding = 16 * 8, 11 * 8
     assert plan(recipe).parameters == {

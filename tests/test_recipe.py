@@ -35,7 +35,16 @@ def test_a_variant_overrides_training_field_by_field(tmp_path: Path) -> None:
     assert fields_used.sft == {"max_steps": 3, "learning_rate": 2e-3}
 
 
+def test_what_a_variant_is_made_of_and_learnt_from(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, TEXT))
+    assert recipe.made_of("both") == ("own", "other", "both")
+    assert recipe.learnt_from("both") == ("math", "chat")
+    assert recipe.learnt_from("plain") == ()  # the original responses
+    assert recipe.publish is None
+
+
 DENSITY = ("slerp, of: [own, other], t: 0.5", "ties, of: [own, other], weights: [1, 1], density: [{}, 1]")
+END = "evaluate: {suite: sandbox_v1}"
 # What replaces what, the line that is blamed, and words of the message.
 MISTAKES = {
     "broken yaml": ("{model: sandbox/base}", "{model: sandbox/base", 3, ["broken YAML"]),
@@ -119,6 +128,22 @@ MISTAKES = {
     "no data": ("data: [chat]", "data: []", 15, ["variants.other.data should be not empty"]),
     "python object": ("name: small", "name: !!python/name:os.system", 1, ["the YAML tag"]),
     "infinite number": ("learning_rate: 1e-3", "learning_rate: .inf", 11, ["not finite"]),
+    "publishing of an unknown variant": (END, f"{END}\npublish: {{push: [ownn]}}", 18,
+                   ["unknown variant 'ownn'", "Write 'own'"]),
+    "publishing of nothing": (END, f"{END}\npublish: {{push: []}}", 18,
+                   ["publish.push", "not empty"]),
+    "publishing of what is not said": (END, f"{END}\npublish: {{private: true}}", 18,
+                   ["'push' is missing in publish"]),
+    "publishing with a misspelt key": (END, f"{END}\npublish: {{push: [own], licence: mit}}", 18,
+                   ["'licence' in publish", "'license'"]),
+    "publishing of an unknown dataset": (END, f"{END}\npublish: {{push: [own], datasets: [cht]}}", 18,
+                   ["unknown dataset 'cht'", "'chat'"]),
+    "publishing of rows not regenerated": (END, f"{END}\npublish: {{push: [own], datasets: [chat]}}", 18,
+                   ["trained on the regenerated"]),
+    "publishing of a dataset twice": (END, f"{END}\npublish: {{push: [own], datasets: [math, math]}}", 18,
+                   ["'math' stands twice"]),
+    "publishing in no namespace": (END, f"{END}\npublish: {{push: [own], namespace: a/b}}", 18,
+                   ["'a/b' does not do as a name"]),
 }  # fmt: skip
 
 

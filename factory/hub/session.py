@@ -130,8 +130,14 @@ _MENDS = {
 }
 
 
-def check_token(api: Any, namespace: str, patience: Patience) -> str:
+def check_token(api: Any, namespace: str, patience: Patience, *, as_guest: bool = False) -> str:
     """Refuses before anything is sent what could not be: without a token, with a reader's, with a stranger's.
+
+    Args:
+        api: from `connect`.
+        namespace: where something is to be published.
+        patience: with the Hub.
+        as_guest: a pull request is to be opened there, which a stranger may do too.
 
     Returns:
         The user's name.
@@ -146,6 +152,8 @@ def check_token(api: Any, namespace: str, patience: Patience) -> str:
     role = me.get("auth", {}).get("accessToken", {}).get("role")
     if role == "read":
         raise FactoryError("the token may only read", where=namespace, mend=_LOGIN)
+    if as_guest:
+        return str(me["name"])
     roles = {one["name"]: one.get("roleInOrg") for one in me.get("orgs", [])} | {me["name"]: "admin"}
     if namespace not in roles:
         known = ", ".join(sorted(roles))

@@ -125,7 +125,7 @@ def publish(
         told("read back")
         work.verify(commit)
         tag = None
-        if number is None:
+        if not create_pr:
             told("tag")
             tag = work.tag(commit)
         if intent.created and not private:
@@ -141,18 +141,19 @@ def publish(
 
 
 @dataclass(frozen=True)
-class _Sums:
+class Sums:
     """How the Hub names a content: a large one by `sha256`, another by `git`."""
 
     sha256: str
     git: str
 
 
-def _checksums(parcel: Parcel) -> dict[str, _Sums]:
-    return {path: _sums(source) for path, source in parcel.files.items()}
+def _checksums(parcel: Parcel) -> dict[str, Sums]:
+    return {path: sums_of(source) for path, source in parcel.files.items()}
 
 
-def _sums(source: Path | bytes) -> _Sums:
+def sums_of(source: Path | bytes) -> Sums:
+    """The names of a content."""
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size)
     if isinstance(source, bytes):
@@ -163,7 +164,7 @@ def _sums(source: Path | bytes) -> _Sums:
             while chunk := file.read(_CHUNK):
                 sha256.update(chunk)
                 git.update(chunk)
-    return _Sums(sha256.hexdigest(), git.hexdigest())
+    return Sums(sha256.hexdigest(), git.hexdigest())
 
 
 @dataclass
@@ -173,7 +174,7 @@ class _Work:
     api: Any
     parcel: Parcel
     patience: Patience
-    sums: Mapping[str, _Sums]
+    sums: Mapping[str, Sums]
 
     def _words(self) -> dict[str, str]:
         return {"repo_id": self.parcel.id, "repo_type": self.parcel.kind}
@@ -285,12 +286,12 @@ class _Work:
         """
         with tempfile.TemporaryDirectory(prefix="factory-read-back-") as folder:
             download = self.api.snapshot_download
-            patterns = [_escaped(path) for path in self.sums]
+            patterns = [escaped(path) for path in self.sums]
             words = {**self._words(), "revision": commit, "local_dir": folder, "allow_patterns": patterns}
             patiently(lambda: download(**words), self.patience)
             for path, sums in self.sums.items():
                 came = Path(folder, path)
-                if not came.is_file() or _sums(came).sha256 != sums.sha256:
+                if not came.is_file() or sums_of(came).sha256 != sums.sha256:
                     what = f"{path} came back from the Hub other than it was sent"
                     raise FactoryError(what, where=self.parcel.id, mend="Run the same command again")
             self.parcel.probe(Path(folder))
@@ -328,8 +329,8 @@ def _number(version: str) -> int:
     return int(version[1:])
 
 
-def _escaped(path: str) -> str:
-    """A pattern that matches this path alone."""
+def escaped(path: str) -> str:
+    """A pattern for `allow_patterns` that matches this path alone."""
     return re.sub(r"([*?\[])", r"[\1]", path)
 
 

@@ -48,6 +48,16 @@ def test_only_writers_change_what_belongs_to_others(hub: Served, who: str, statu
     assert (hub.head() == head) == (status == 403)
 
 
+@pytest.mark.parametrize(("who", "status"), [("eve", 200), ("bob", 200), ("reader", 403)])
+def test_whoever_sees_a_repository_may_open_a_pull_request(hub: Served, who: str, status: int) -> None:
+    head = hub.create()
+    assert hub.commit(file("a.txt", "a"), who=who, query="?create_pr=1").status_code == status
+    assert hub.head() == head
+    hub.create("acme/closed", private=True)
+    hidden = hub.commit(file("a.txt", "a"), name="acme/closed", who="eve", query="?create_pr=1")
+    assert hidden.status_code == 404
+
+
 def test_without_a_token_or_with_a_bad_one_nothing_is_changed(hub: Served) -> None:
     hub.create()
     path, body = "/api/models/acme/tiny/settings", {"visibility": "private"}

@@ -22,11 +22,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from factory.hub.local.accounts import Caller
 from factory.hub.local.cards import validate
 from factory.hub.local.discussions import open_pull_request
 from factory.hub.local.repositories import url_of
 from factory.hub.local.storage import GITATTRIBUTES, Commit, Entry, MissingError, MovedError, Repository
-from factory.hub.local.wire import Hub, RefusedError, body_of, commit_of, hub_of, part, writable_of
+from factory.hub.local.wire import (
+    Hub,
+    RefusedError,
+    body_of,
+    commit_of,
+    hub_of,
+    part,
+    proposable_of,
+    writable_of,
+)
 
 REGULAR_BYTES = 10 << 20  # the Hub's limit for files outside LFS
 _LARGE = tuple(line.split()[0][1:].decode() for line in GITATTRIBUTES.splitlines())
@@ -35,7 +45,7 @@ _LARGE = tuple(line.split()[0][1:].decode() for line in GITATTRIBUTES.splitlines
 async def preupload(request: Request) -> Response:
     """POST /api/{kind}/{id}/preupload/{revision}: which files go through LFS, and which are there already"""
     body = await body_of(request)
-    repository, _ = writable_of(request)
+    repository, _ = _changeable(request)
     commit = commit_of(request, repository)
     told = []
     for file in body.get("files", []):
@@ -52,6 +62,15 @@ async def preupload(request: Request) -> Response:
             }
         )
     return JSONResponse({"files": told})
+
+
+def _changeable(request: Request) -> tuple[Repository, Caller]:
+    """The repository, where the caller may do so: whoever sees it may open a pull request."""
+    return (proposable_of if _in_pull_request(request) else writable_of)(request)
+
+
+def _in_pull_request(request: Request) -> bool:
+    return request.query_params.get("create_pr") in ("1", "true")
 
 
 def _safe(path: Any) -> str:
@@ -80,7 +99,7 @@ async def lfs_batch(request: Request) -> Response:
     """
     body = await body_of(request)
     request.path_params["name"] = request.path_params["name"].removesuffix(".git")
-    writable_of(request)
+    proposable_of(request)  # contents that no commit names harm nobody
     hub = hub_of(request)
     told = []
     for wanted in body.get("objects", []):
@@ -129,7 +148,7 @@ async def verify(request: Request) -> Response:
     """POST .../verify: whether a large content arrived"""
     body = await body_of(request)
     request.path_params["name"] = request.path_params["name"].removesuffix(".git")
-    writable_of(request)
+    proposable_of(request)
     if not hub_of(request).store.blobs.has(str(body.get("oid")), int(body.get("size", -1))):
         raise RefusedError(404, "this content did not arrive")
     return JSONResponse({})
@@ -210,7 +229,7 @@ def apply(base: Commit, change: Change) -> dict[str, Entry]:
 
 async def commit(request: Request) -> Response:
     """POST /api/{kind}/{id}/commit/{revision}[?create_pr=1], a body of NDJSON"""
-    repository, caller = writable_of(request)
+    repository, caller = _changeable(request)
     with SpooledTemporaryFile(max_size=64 << 20) as body:
         async for chunk in request.stream():
             body.write(chunk)
@@ -237,7 +256,7 @@ def _commit(
         if ref is None or ref.startswith("refs/tags/"):
             raise RefusedError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         head = store.resolve(repository, ref)
-        in_pull_request = request.query_params.get("create_pr") in ("1", "true")
+        in_pull_request = _in_pull_request(request)
         base = head
         if change.parent not in (None, head.id):
             if not in_pull_request:

@@ -225,6 +225,19 @@ def writable_of(request: Request) -> tuple[Repository, Caller]:
     return repository, require_writer(request, repository.namespace)
 
 
+def proposable_of(request: Request) -> tuple[Repository, Caller]:
+    """The repository in the path, where the caller may propose changes: see it, with a token that writes.
+
+    Raises:
+        RefusedError: as `repository_of` and `require_caller`; 403, the token may only read.
+    """
+    repository, _ = repository_of(request)
+    caller = require_caller(request)
+    if caller.token.role != "write":
+        raise RefusedError(403, "You don't have the rights to do this: the token may only read")
+    return repository, caller
+
+
 def commit_of(request: Request, repository: Repository, revision: str | None = None) -> Commit:
     """The commit that the path names.
 
