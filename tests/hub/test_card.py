@@ -107,7 +107,8 @@ def test_the_words_tell_blocks_data_selection_and_pictures(run: Path) -> None:
         "arXiv:2410.09982", "Test CPU", "vllm serve org/m", "assistant_model=draft",
     ):  # fmt: skip
         assert said in card.text
-    assert set(card.files) == {"images/recovery.png", "images/importance.png"}
+    pictures = ("recovery", "importance", "learning_curves")
+    assert set(card.files) == {f"images/{name}.png" for name in pictures}
     assert "shift" not in card.text.lower()  # nothing measured it
 
 
