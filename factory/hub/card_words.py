@@ -44,6 +44,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         "duration": duration,
         "made": pages.made_how,
         "verdict": pages.verdict,
+        "trained": pages.trained_how,
         "number": lambda value: f"{value:,}",
         "linked": linked,
         "data_linked": data_linked,

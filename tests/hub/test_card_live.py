@@ -113,4 +113,4 @@ def test_a_browser_shows_the_card(run: Path, hub: Served, tmp_path: Path) -> Non
     command = [chromium, *options, f"{hub.url}/{name}"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ})
     assert "<td>gsm8k, 2-shot, exact_match" in shown.stdout.replace("&nbsp;", " ")
-    assert shown.stdout.count("<img") == 2 and "&lt;br&gt;" not in shown.stdout
+    assert shown.stdout.count("<img") == len(card.files) == 3 and "&lt;br&gt;" not in shown.stdout
