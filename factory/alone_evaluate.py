@@ -33,6 +33,7 @@ from factory.tasks.suites import SUITES
 
 BEGUN = "begun.json"  # in an output folder that is not finished: what is being scored
 LOG = "log.txt"
+SAMPLES = "samples"  # there once the first documents are scored
 _LOCK = ".lock"
 _PATIENCE = 5.0  # seconds
 
@@ -147,7 +148,8 @@ def _folder(out: Path, plan: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any]
         raise FactoryError(f"{lock.holder()} is writing this folder", where=str(out), mend=mend)
     try:
         known = _known(out)
-        if known is None:
+        # Nothing is lost where nothing was scored, as of a model that was refused and has been mended since.
+        if known is None or (known == BEGUN and not (out / SAMPLES).exists()):
             write_atomically(out / BEGUN, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
         else:
             _same(out / known, plan)
@@ -169,7 +171,7 @@ def _whole(out: Path, record: Mapping[str, Any]) -> bool:
     sizes: dict[str, int] = {name: size for name, size in record.get(FILES, {}).items() if name != LOG}
     changed = [name for name, size in sizes.items() if not _has_size(out / name, size)]
     for name in changed:
-        if name.startswith("samples/"):
+        if name.startswith(f"{SAMPLES}/"):
             (out / name).unlink(missing_ok=True)
     try:
         told = json.loads((out / "scores.json").read_text(encoding="utf-8"))
@@ -224,7 +226,7 @@ def _score(
     progress: Progress,
 ) -> dict[str, Any]:
     """Runs the stage in `out` and writes its record."""
-    resumed = (out / "samples").exists()
+    resumed = (out / SAMPLES).exists()
     started, began = datetime.now(UTC), time.monotonic()
     with tempfile.TemporaryDirectory() as cache:  # sandbox datasets are written there
         folders = {role: materialise(one, Path(cache)) for role, one in inputs.items()}
@@ -243,6 +245,7 @@ def _score(
                 ) from error
             mend = "Its end says why; run the same command again to go on: what was scored is kept"
             raise StageFailed(what, where=str(out / LOG), mend=mend) from error
+    stage.finish(out, plan["key"])
     seconds = round(time.monotonic() - began, 2)
     name = model.reference if model.kind != "folder" else Path(model.reference).absolute().name
     shutil.rmtree(out / "results", ignore_errors=True)  # of a process that was killed right here

@@ -10,6 +10,8 @@ hands its progress on and returns what it found. Three promises:
   orphan is still alive.
 - Whatever a library prints goes to a log file. Progress, result and error come over a pipe of their own,
   one JSON object a line.
+
+A stage may be asked to run in several processes at once: ranks.py starts those, with the same promises.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -42,6 +44,7 @@ from factory.stages import Frozen, Progress
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from factory.child import main; main()"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 _PROGRESS_SECONDS = 0.1  # a stage may report every row; the parent need not hear of each
+_AT_ONCE = select.PIPE_BUF  # bytes that several writers can put into one pipe without mixing them
 
 
 class ChildFailed(Exception):  # noqa: N818 - named as its sibling StageFailed
@@ -51,6 +54,10 @@ class ChildFailed(Exception):  # noqa: N818 - named as its sibling StageFailed
         super().__init__(line)
         if details:
             self.add_note(details)
+
+
+class Killed(ChildFailed):
+    """One of several processes was killed; what the others say after that is not the cause."""
 
 
 class DiskFull(ChildFailed):
@@ -63,22 +70,28 @@ class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
 
 @dataclass(frozen=True)
 class Work:
-    """What the child is told: which module's `run`, on what, and where to write."""
+    """What the child is told: which module's `run`, on what, where to write, in how many processes."""
 
     module: str
     settings: str
     inputs: dict[str, str]
     out: str
     hold: tuple[int, ...]
+    processes: int = 1
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the child tells at the end; `peak_memory` in bytes."""
+    """What the child tells at the end; `peak_memory` in bytes, of each process in the order of ranks."""
 
     facts: dict[str, Any]
     machine: dict[str, Any]
-    peak_memory: int
+    peaks: tuple[int, ...]
+
+    @property
+    def peak_memory(self) -> int:
+        """Of all its processes together, in bytes; they share pages, so this is the most it can be."""
+        return sum(self.peaks)
 
 
 def run_stage(
@@ -90,6 +103,7 @@ def run_stage(
     *,
     log: Path,
     threads: int = 1,
+    processes: int = 1,
     hold: Sequence[int] = (),
     stop: threading.Event | None = None,
 ) -> Result:
@@ -102,7 +116,8 @@ def run_stage(
         out: existing folder to write into.
         progress: called in this thread whenever the stage reports.
         log: file that receives everything the child prints; replaced.
-        threads: how many threads the numeric libraries of the child may use.
+        threads: how many threads the numeric libraries of each process may use.
+        processes: how many run the stage together; more than one are started by torchrun.
         hold: file descriptors of locks that must live as long as the child.
         stop: when set, the child and its children are killed.
 
@@ -114,7 +129,7 @@ def run_stage(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     places = {role: str(path) for role, path in inputs.items()}
-    work = Work(module, settings.model_dump_json(), places, str(out), tuple(hold))
+    work = Work(module, settings.model_dump_json(), places, str(out), tuple(hold), processes)
     command = [sys.executable, "-P", "-c", _BOOT]
     control_read, control_write = os.pipe()
     events_read, events_write = os.pipe()
@@ -140,10 +155,13 @@ def run_stage(
         with contextlib.suppress(BrokenPipeError):  # it died already: its exit code tells below
             _write_all(control_write, json.dumps(asdict(work)).encode() + b"\n")
         last: dict[str, Any] = {}
+        peaks: dict[int, int] = {}
         for message in _messages(events_read, stop):
             if "progress" in message:
                 progress(*message["progress"])
-            else:
+            elif "peak_memory" in message:
+                peaks[message["rank"]] = message["peak_memory"]
+            elif not last or message.get("cause"):  # what the others say after the first follows from it
                 last = message
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: its group keeps its id
     finally:
@@ -152,12 +170,12 @@ def run_stage(
         os.close(control_write)
         os.close(events_read)
         code = process.wait()
-    return _conclude(last, code, log)
+    return _conclude(last, peaks, code, log)
 
 
-def _conclude(last: Mapping[str, Any], code: int, log: Path) -> Result:
+def _conclude(last: Mapping[str, Any], peaks: Mapping[int, int], code: int, log: Path) -> Result:
     if "result" in last:
-        return Result(**last["result"])
+        return Result(**last["result"], peaks=tuple(peaks[rank] for rank in sorted(peaks)))
     if "user" in last:
         raise FactoryError(last["user"]["what"], where=last["user"]["where"], mend=last["user"]["mend"])
     if "error" in last:
@@ -204,15 +222,30 @@ def main() -> NoReturn:
         work = Work(**json.loads(_read_line(channel)))
     for descriptor in (control, events, *work.hold):
         os.set_inheritable(descriptor, False)  # what the stage itself starts gets none of them
-    _die_with_parent(control, events)
-    teller = _Teller(events)
+    die_with_parent(control, events)
+    if work.processes > 1:
+        from factory import ranks
+
+        finish(Teller(events), lambda teller: ranks.launch(work, control, events))
+    finish(Teller(events), lambda teller: perform(work, teller))
+
+
+def perform(work: Work, teller: Teller, rank: int = 0) -> None:
+    """Do the work and tell what came of it; of several processes the first one speaks for all."""
+    module = importlib.import_module(work.module)
+    settings = module.Settings.model_validate_json(work.settings)
+    inputs = {role: Path(path) for role, path in work.inputs.items()}
+    found = module.run(settings, inputs, Path(work.out), _silent if rank else teller.progress)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    teller.tell({"peak_memory": peak, "rank": rank})
+    if rank == 0:
+        teller.tell({"result": {"facts": found, "machine": machine.facts()}})
+
+
+def finish(teller: Teller, task: Callable[[Teller], None]) -> NoReturn:
+    """Do a task, tell the parent what went wrong if anything did, and end this process."""
     try:
-        module = importlib.import_module(work.module)
-        settings = module.Settings.model_validate_json(work.settings)
-        inputs = {role: Path(path) for role, path in work.inputs.items()}
-        found = module.run(settings, inputs, Path(work.out), teller.progress)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        teller.tell({"result": {"facts": found, "machine": machine.facts(), "peak_memory": peak}})
+        task(teller)
         code = 0
     except FactoryError as error:
         teller.tell({"user": {"what": error.what, "where": error.where, "mend": error.mend}})
@@ -220,12 +253,20 @@ def main() -> NoReturn:
     except BaseException as error:
         details = traceback.format_exc()
         sys.stderr.write(details)
-        teller.tell({"error": _one_line(error), "full": is_disk_full(error), "details": details})
+        message = {"error": _one_line(error), "full": is_disk_full(error), "cause": isinstance(error, Killed)}
+        room = _AT_ONCE - len(json.dumps({**message, "details": ""})) - 1
+        while len(json.dumps(details)) > room:  # its end says most
+            details = details[len(details) // 8 + 1 :]
+        teller.tell({**message, "details": details})
         code = 1
     with contextlib.suppress(OSError):  # a full disk must not turn into another error here
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)  # all is said and written: no need to wait for libraries to take themselves down
+
+
+def _silent(done: int, total: int, unit: str, note: str = "") -> None:
+    """The progress of a process that is not the first of several."""
 
 
 def is_disk_full(error: BaseException | None) -> bool:
@@ -245,6 +286,8 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, ChildFailed):  # one line already
+        return str(error)
     text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     return text if len(text) <= 300 else text[:297] + "..."
 
@@ -256,7 +299,7 @@ def _read_line(channel: BinaryIO) -> bytes:
     return line
 
 
-def _die_with_parent(control: int, events: int) -> None:
+def die_with_parent(control: int, events: int) -> None:
     """Start the watcher: when the parent's end of `control` closes, this whole process group is killed.
 
     A process and not a thread: a library that holds the interpreter's lock cannot delay it. Called while
@@ -275,7 +318,7 @@ def _die_with_parent(control: int, events: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-class _Teller:
+class Teller:
     """Writes to the parent, from whichever thread of the stage."""
 
     def __init__(self, events: int) -> None:
@@ -284,10 +327,12 @@ class _Teller:
         self._last = 0.0
 
     def tell(self, message: dict[str, Any]) -> None:
+        """One message, as a line."""
         with self._lock:
             _write_all(self._events, json.dumps(message).encode() + b"\n")
 
     def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
+        """As `Progress`; what comes too soon after the last is left out, but for the end."""
         now = time.monotonic()
         if done >= total or now - self._last >= _PROGRESS_SECONDS:
             self._last = now

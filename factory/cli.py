@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -42,6 +42,7 @@ _AFTER = {
     "prune": "Nothing was written: the same command starts over",
     "publish": "Run the same command again to go on",
     "pull": "Run the same command again to go on",
+    "evaluate": "With --out the same command goes on where it was",
 }
 
 app = typer.Typer(
@@ -120,8 +121,16 @@ def run(
         typer.Option("--only", metavar="STEP", help="Only these (train/*) and what they need. Repeatable."),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Steps at a time; by default 2 if cores allow.")
+        int | None,
+        typer.Option(min=1, help="Steps at a time; by default 2 if cores allow, 1 with --processes."),
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes that train together, one a GPU where there are GPUs.")
+    ] = 1,
+    strategy: Annotated[
+        Literal["ddp", "fsdp"],
+        typer.Option(help="What each of them holds: the whole model, or a part of it (FSDP2, GPUs only)."),
+    ] = "ddp",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
@@ -129,7 +138,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Make what a recipe asks for. Run it again to resume, or to see that nothing is left to do."""
-    plan = _plan(recipe, overrides)
+    plan = _spread(_plan(recipe, overrides), processes, strategy)
     from factory import display
     from factory.run import run as execute
     from factory.run import select
@@ -139,7 +148,8 @@ def run(
         _print_plan(plan, select(plan, only or ()), Store(runs_dir / "store"), as_json)
         return
     with display.display(plan.recipe.name, as_json) as events:
-        outcome = execute(plan, runs_dir, jobs=jobs, only=only or (), events=events)
+        at_once = jobs or (1 if processes > 1 else None)
+        outcome = execute(plan, runs_dir, jobs=at_once, only=only or (), events=events)
     if as_json:
         return
     if not outcome.made:
@@ -246,6 +256,14 @@ def _plan(recipe: Path, overrides: Sequence[str] | None) -> Plan:
     from factory.sweep_plan import plan_file
 
     return plan_file(recipe, overrides or ())
+
+
+def _spread(plan: Plan, processes: int, strategy: Literal["ddp", "fsdp"]) -> Plan:
+    if (processes, strategy) == (1, "ddp"):
+        return plan
+    from factory.processes import spread
+
+    return spread(plan, processes, strategy)
 
 
 def _print_plan(plan: Plan, steps: Sequence[Step], store: Store, as_json: bool) -> None:

@@ -1,29 +1,28 @@
 """Rows of text for the stages: which columns mean what, loaded as plain instruction-response rows.
 
-`importance` reads texts (`TextSpec`), `regenerate` and `train` read rows (`DataSpec`).
-`recipe_parts.py` checks what can be seen of them before a run, through the same functions.
+`importance` reads texts (`TextSpec`), `curate`, `regenerate` and `train` read rows (`DataSpec`).
+`data_checks.py` looks at them before a run, through the same functions.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from factory import checks, conversations, prompts
-from factory.dataset_files import PartError, column_names, read_rows, split_files, stored_rows
+from factory.dataset_files import PartError, column_names, read_rows, split_files
 from factory.errors import FactoryError
 from factory.nearest import suggest
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 ROW_COLUMNS = ("instruction", "context", "response", "answer")
+CURATED = "curated.json"  # beside the rows that the stage curate wrote: how many it read and removed
 
 
 def _known_prompt(kind: str) -> str:
@@ -161,12 +160,25 @@ def _text(value: Any, column: str, row: int, where: str) -> str:
 
 
 def iterate_rows(folder: Path, spec: TextSpec, where: str | None = None) -> Iterator[dict[str, str]]:
-    """The rows of `load_rows`, one by one.
+    """A dataset's rows, one by one: instruction, context, response and answer, all text.
+
+    The first `spec.rows` rows in file order; context and answer are "" where there are none.
 
     Raises:
         FactoryError: the config, split or columns are not there, there are no rows or fewer than asked
             for, a row has no instruction or no response, or a file cannot be read. `where` replaces the
             folder's name.
+    """
+    return (row for _, row in numbered_rows(folder, spec, where))
+
+
+def numbered_rows(
+    folder: Path, spec: TextSpec, where: str | None = None
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of `iterate_rows`, each with its place in the files, from 0, those left out counted.
+
+    Raises:
+        FactoryError: as `iterate_rows`.
     """
     place = where or str(folder)
     files = split_files(folder, spec.config, spec.split, place)
@@ -187,7 +199,7 @@ def iterate_rows(folder: Path, spec: TextSpec, where: str | None = None) -> Iter
             found = _by_role(row, by_role, index, place)
         empty = next((role for role in ("instruction", "response") if not found[role].strip()), None)
         if empty is None:
-            yield found
+            yield index, found
             count += 1
             if count == spec.rows:
                 return
@@ -196,7 +208,7 @@ def iterate_rows(folder: Path, spec: TextSpec, where: str | None = None) -> Iter
             what = f"dataset '{spec.name}' has no {empty} in row {index} (from 0, column '{column}')"
             mend = "Fill it in, or set `skip_empty: true` to leave such rows out"
             raise FactoryError(what, where=place, mend=mend)
-    _refuse_few(spec, count, place)
+    refuse_few(spec, count, place, left_out(folder))
 
 
 def _are_chats(spec: TextSpec, names: Sequence[str]) -> bool:
@@ -220,33 +232,40 @@ def _refuse_empty(spec: TextSpec, where: str) -> None:
     raise FactoryError(what, where=where, mend="Name a split with rows, or fill the files")
 
 
-def _refuse_few(spec: TextSpec, count: int, where: str) -> None:
-    """Refuses `count` rows where the spec asks for more: a set must not turn out smaller in silence."""
+def refuse_few(spec: TextSpec, count: int, where: str, why: str = "") -> None:
+    """Refuses `count` rows where the spec asks for more: a set must not turn out smaller in silence.
+
+    Args:
+        spec: says how many are wanted.
+        count: how many there are.
+        where: the place, for the message.
+        why: what became of the others, from `left_out`.
+    """
     if not count:
         _refuse_empty(spec, where)
     if spec.rows is not None and count < spec.rows:
         rows = f"{count} row{'s' * (count > 1)}" + " that are not empty" * spec.skip_empty
-        what = f"dataset '{spec.name}' has only {rows}"
+        what = f"dataset '{spec.name}' has only {rows}{why}"
         raise PartError(what, "rows", where=where, mend=f"Say rows: {count}, or leave rows out")
 
 
-def load_rows(folder: Path, spec: DataSpec) -> Dataset:
-    """A dataset's rows with the columns instruction, context, response, answer, all text.
-
-    The first `spec.rows` rows in file order; context and answer are "" where there are none.
-
-    Raises:
-        FactoryError: as `iterate_rows`.
-    """
-    from datasets import Dataset, Features, Value
-
-    features = Features({role: Value("string") for role in ROW_COLUMNS})
-    rows = list(iterate_rows(folder, spec))
-    return Dataset.from_dict({role: [row[role] for row in rows] for role in ROW_COLUMNS}, features=features)
+def left_out(folder: Path) -> str:
+    """What a curated folder tells of the rows it lacks, to stand behind their number; "" for any other."""
+    file = folder / CURATED
+    if not file.is_file():
+        return ""
+    told = json.loads(file.read_text(encoding="utf-8"))
+    return (
+        f" left of {told['rows_read']:,}: {told['duplicates']:,} were removed as duplicates, "
+        f"{told['overlaps']:,} as overlapping the benchmarks"
+    )
 
 
 def iterate_texts(folder: Path, spec: TextSpec, where: str | None = None) -> Iterator[str]:
-    """The texts of `load_texts`, one by one.
+    """The first `spec.rows` texts that are not blank, one by one, for calibration.
+
+    Taken from the column `text` (or `page`, `content`, or the one named); a dataset without one gives
+    instruction, context and response joined by line ends.
 
     Raises:
         FactoryError: as `iterate_rows`; blank texts are passed over, none at all is an error, few are not:
@@ -280,44 +299,3 @@ def iterate_texts(folder: Path, spec: TextSpec, where: str | None = None) -> Ite
                 return
     if not count:
         _refuse_empty(spec, place)
-
-
-def load_texts(folder: Path, spec: TextSpec) -> list[str]:
-    """The first `spec.rows` texts that are not blank, for calibration.
-
-    Taken from the column `text` (or `page`, `content`, or the one named); a dataset without one gives
-    instruction, context and response joined by line ends.
-
-    Raises:
-        FactoryError: as `iterate_texts`.
-    """
-    return list(iterate_texts(folder, spec))
-
-
-CHECKED_ROWS = 20_000  # read before a run; the rest is checked when the stage loads it
-
-
-def check_rows(folder: Path, spec: DataSpec, where: str) -> None:
-    """Refuses before a run what `load_rows` would refuse, and a check that finds no answer to compare with.
-
-    Looks at the first `CHECKED_ROWS` rows; more are counted where the files tell their number.
-    """
-    if spec.rows is not None and spec.rows > CHECKED_ROWS:
-        stored = stored_rows(split_files(folder, spec.config, spec.split, where))
-        if stored is not None:
-            _refuse_few(spec, stored, where)
-    rows = islice(iterate_rows(folder, spec, where), CHECKED_ROWS)
-    if not sum(checks.has_answer(row, spec.check) for row in rows):  # reads them all
-        what = f"check '{spec.check}' finds no answer in dataset '{spec.name}', so no rewritten row can pass"
-        mend = "Name the column of answers under `columns`, or take another check"
-        raise PartError(what, "check", where=where, mend=mend)
-
-
-def check_texts(folder: Path, spec: TextSpec, where: str) -> None:
-    """Refuses before a run what `load_texts` would refuse, and fewer texts than `spec.rows`.
-
-    Looks at the first `CHECKED_ROWS` texts.
-    """
-    count = sum(1 for _ in islice(iterate_texts(folder, spec, where), CHECKED_ROWS))
-    if count < CHECKED_ROWS:
-        _refuse_few(spec, count, where)

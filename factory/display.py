@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from rich.text import Text
 from factory.run import Event, Events
 from factory.stages import Progress
 from factory.sweep_table import render as render_sweep
-from factory.table import render, won_lost
+from factory.table import render, won_lost, won_lost_title
 from factory.wording import duration
 
 WIDE = 120  # columns assumed where no terminal tells its width
@@ -161,8 +160,7 @@ def score_table(report: Path, width: int | None = None) -> None:
     _print(render(content, width))
     if all("won" in model.get("minus_base", {}).get("average", {}) for model in content["models"]):
         # Reports of earlier versions do not tell. A title of the table's own would fold to its width.
-        words = "Documents won / lost against the base; on all others both are right, or both wrong"
-        print("\n" + textwrap.fill(words, width))
+        print(f"\n{won_lost_title(content)}")
         _print(won_lost(content))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from factory.library_sources import Form, fields, forms
 from factory.nearest import suggest
+from factory.training import unknown_reporter
 
 OWNERS = {"lora": "PEFT's LoraConfig", "sft": "TRL's SFTConfig"}
 
@@ -36,7 +37,6 @@ CONTROLLED: Mapping[str, Mapping[str, str]] = {
         "eos_token": "the base model's tokenizer is kept", "pad_token": "the base model's tokenizer is kept",
         "model_init_kwargs": "the pruned model is loaded by the train stage", "trust_remote_code": _CODE,
         "logging_strategy": "the record keeps the loss",
-        "report_to": "facts go into the record", "run_name": "facts go into the record",
         "do_train": "the train stage trains", "do_eval": _EVALUATION, "do_predict": _EVALUATION,
         "eval_strategy": _EVALUATION, "eval_steps": _EVALUATION, "eval_on_start": _EVALUATION,
         "push_to_hub": _PUBLISHING, "hub_token": "a recipe holds no secrets", "hub_model_id": _PUBLISHING,
@@ -107,6 +107,8 @@ def complaint(kind: str, name: str, value: Any) -> tuple[str, str] | None:
     unusable = UNUSABLE.get(name, {})
     if isinstance(value, str) and value in unusable:
         return f"'{name}' cannot be '{value}': {unusable[value]}", "Choose another"
+    if name == "report_to" and (found := unknown_reporter(value)):
+        return found
     return _wrong_form(name, value, forms(known[name])) or _out_of_bounds(name, value)
 
 

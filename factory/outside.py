@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from factory.benchmarks import find_benchmarks, shots_of
-from factory.data import Columns, DataSpec, check_rows, check_texts
+from factory.data import Columns, DataSpec
+from factory.data_checks import check_rows, check_texts, count_rows
 from factory.dataset_files import PartError, Wanted
 from factory.errors import FactoryError
 from factory.lora_modules import check_modules
@@ -20,8 +21,9 @@ from factory.models.architectures import Architecture, architecture_of, block_co
 from factory.models.checkpoint import stored_tensors
 from factory.models.headers import StoredTensor
 from factory.recipe import Recipe, is_reference
-from factory.recipe_parts import Dataset, MergedVariant
+from factory.recipe_parts import Dataset, MergedVariant, Train
 from factory.sources import Source, at_hand, config_of, has_chat_template, resolve_dataset, resolve_model
+from factory.training import missing_quantiser, missing_reporter
 
 # What two models must have in common to be merged, tensor by tensor.
 SHAPE = (
@@ -65,6 +67,7 @@ def gather(recipe: Recipe) -> Outside:
         FactoryError: the first thing that cannot be used, with its line in the recipe.
     """
     shots = shots_of(recipe.evaluate, recipe.where)  # names first: they cost nothing to check
+    _check_installed(recipe)
     where = recipe.where("base", "model")
     base = resolve_model(recipe.base.model, recipe.base.revision, where, recipe.folder)
     if base.path is not None and not has_chat_template(base.path):
@@ -92,6 +95,25 @@ def gather(recipe: Recipe) -> Outside:
         foreign=_foreign(recipe, {**config, row.count: blocks - recipe.prune.count}),
         parameters=_parameters(recipe, tensors, config, row, blocks),
     )
+
+
+def _check_installed(recipe: Recipe) -> None:
+    """Refuses what a variant's training needs and this machine has not."""
+    for name, variant in recipe.trained().items():
+        whole = variant.train.over(recipe.train)
+        for key, missing in (
+            (("method",), missing_quantiser() if whole.method == "qlora" else None),
+            (("sft", "report_to"), missing_reporter(whole.sft.get("report_to"))),
+        ):
+            if missing:
+                own = _written(variant.train, key)
+                where = recipe.where(*(("variants", name, "train") if own else ("train",)), *key)
+                raise FactoryError(missing[0], where=where, mend=missing[1])
+
+
+def _written(train: Train, key: tuple[str, ...]) -> bool:
+    """Whether a variant's own part says it, not the recipe's."""
+    return key[-1] in (train.sft if key[0] == "sft" else train.model_fields_set)
 
 
 def _check_drop(recipe: Recipe, blocks: int) -> None:
@@ -185,7 +207,26 @@ def _dataset(recipe: Recipe, name: str, spec: DataSpec) -> Source:
     rewritten = any(v.targets == "self" and name in v.data for v in recipe.trained().values())
     # Where no variant has the rows rewritten, nothing is checked.
     asked = spec if rewritten else spec.model_copy(update={"check": "none"})
-    return _source(recipe, path, "id", written.revision, written.id, asked, check_rows)
+
+    def check(folder: Path, spec: DataSpec, where: str) -> None:
+        check_rows(folder, spec, where)
+        _check_mixes(recipe, folder, spec, where)
+
+    return _source(recipe, path, "id", written.revision, written.id, asked, check)
+
+
+def _check_mixes(recipe: Recipe, folder: Path, spec: DataSpec, where: str) -> None:
+    """Refuses a mix that takes more rows of a dataset than it has."""
+    for variant, written in recipe.trained().items():
+        rows = (recipe.rows_of(written) or {}).get(spec.name)
+        if not isinstance(written.data, dict) or rows is None:
+            continue
+        there = count_rows(folder, spec, rows, where)
+        if there is not None and there < rows:
+            key = ("data", spec.name) if written.rows is None else ("rows",)
+            what = f"variant '{variant}' takes {rows:,} rows of '{spec.name}', which has {there:,}"
+            place = recipe.where("variants", variant, *key)
+            raise FactoryError(what, where=place, mend="Take fewer of them, or name a larger dataset")
 
 
 def _source(

@@ -18,11 +18,15 @@ from factory.library_fields import METHODS
 from factory.metrics import METRICS
 from factory.nearest import suggest
 from factory.outside import Outside, gather
+from factory.plan_rows import RowsSeen
 from factory.recipe import Recipe
 from factory.recipe_parts import MergedVariant
 from factory.seeds import stream
 from factory.sources import Source
 from factory.stages import Frozen, evaluate, load
+from factory.training import quantiser, reporters
+
+SHARED_WITH_TRAIN = {"method", "freeze", "loss", "beta", "long_rows", "lora"}  # named alike in both
 
 __all__ = ["Plan", "Ref", "Source", "Step", "make_plan"]
 
@@ -107,27 +111,41 @@ def make_plan(recipe: Recipe) -> Plan:
     return lay_out(recipe, gather(recipe))
 
 
-def lay_out(recipe: Recipe, outside: Outside, removals: int = 0) -> Plan:
+@dataclass(frozen=True)
+class AtLeast:
+    """What a recipe's costly steps are to make so that other recipes, which need less, can share it.
+
+    Attributes:
+        removals: how many blocks a metric that removes block by block orders.
+        regenerated: by dataset, how many rows are regenerated, None for all; at least what the recipe needs.
+    """
+
+    removals: int = 0
+    regenerated: Mapping[str, int | None] = field(default_factory=dict)
+
+
+def lay_out(recipe: Recipe, outside: Outside, at_least: AtLeast | None = None) -> Plan:
     """The steps of a recipe over what it takes from outside.
 
     Args:
         recipe: the recipe.
         outside: from `gather`.
-        removals: how many blocks at least a metric that removes block by block is to order, so that recipes
-            that drop fewer can share its figures.
+        at_least: what its steps make beyond its own needs.
     """
-    return _Planner(recipe, outside, removals).plan()
+    return _Planner(recipe, outside, at_least or AtLeast()).plan()
 
 
 class _Planner:
     """Builds one plan; every method adds the steps it is named for."""
 
-    def __init__(self, recipe: Recipe, outside: Outside, removals: int) -> None:
-        self.recipe, self.outside, self.removals = recipe, outside, removals
+    def __init__(self, recipe: Recipe, outside: Outside, at_least: AtLeast) -> None:
+        self.recipe, self.outside, self.removals = recipe, outside, at_least.removals
+        self.rows = RowsSeen(recipe, outside, at_least.regenerated)
         self.steps: dict[str, Step] = {}
 
     def plan(self) -> Plan:
         self._prune()
+        self._curate()
         self._regenerate()
         self._train()
         self._merge()
@@ -141,12 +159,22 @@ class _Planner:
         settings: Mapping[str, Any],
         inputs: Mapping[str, Ref | Source],
         seen: Mapping[str, str] | None = None,
+        as_if: Mapping[str, Any] | None = None,
     ) -> None:
-        """Adds a step; `seen` stands for the keys of inputs of which it sees but a part."""
+        """Adds a step.
+
+        Args:
+            name: of the step.
+            settings: of its stage.
+            inputs: by role.
+            seen: stands for the keys of inputs of which it sees but a part.
+            as_if: settings that would make the same of that part alone; they are in the key.
+        """
         stage = name.split("/", 1)[0]
         checked = load(stage).Settings(**settings)
+        keyed = load(stage).Settings(**{**settings, **(as_if or {})})
         keys = self._keys(inputs) | dict(seen or {})
-        self.steps[name] = Step(name, stage, checked, dict(inputs), stage_key(stage, checked, keys))
+        self.steps[name] = Step(name, stage, checked, dict(inputs), stage_key(stage, keyed, keys))
 
     def _keys(self, inputs: Mapping[str, Ref | Source]) -> dict[str, str]:
         return {
@@ -186,41 +214,73 @@ class _Planner:
             seen["importance"] = f"{stage_key('importance', shorter, self._keys(sources))}/."
         self._add("prune", chosen, inputs, seen)
 
+    def _curate(self) -> None:
+        for name in self.rows.curated:
+            self._add(f"curate/{name}", *self.rows.curate(name))
+
+    def _data(self, name: str) -> Ref | Source:
+        """Where a dataset's rows are, once they are chosen."""
+        return Ref(f"curate/{name}") if name in self.rows.curated else self.outside.datasets[name]
+
     def _regenerate(self) -> None:
-        chosen, seed = self.recipe.regenerate, self.recipe.seed
-        trained = self.recipe.trained().values()
-        used = {name for variant in trained if variant.targets == "self" for name in variant.data}
-        for name in self.recipe.datasets:
-            if name not in used:
-                continue
-            # Greedy decoding draws nothing: recipes that differ in their seed share its rows.
-            drawn = stream(seed, "regenerate", name) if chosen.temperature > 0 else 0
-            settings = {**chosen.model_dump(), "data": self.outside.specs[name], "seed": drawn}
-            sources = {"base": self.outside.base, "data": self.outside.datasets[name]}
-            self._add(f"regenerate/{name}", settings, sources)
+        for name in self.rows.rewritten:
+            self._add(f"regenerate/{name}", *self._regenerated(name, self.rows.regenerated(name)))
+
+    def _regenerated(self, name: str, rows: int | None) -> tuple[dict[str, Any], dict[str, Ref | Source]]:
+        """Settings and inputs of the step that regenerates so many rows of a dataset."""
+        chosen, spec = self.recipe.regenerate, self.rows.spec(name)
+        # Greedy decoding draws nothing: recipes that differ in their seed share its rows.
+        drawn = stream(self.recipe.seed, "regenerate", name) if chosen.temperature > 0 else 0
+        settings = {**chosen.model_dump(), "data": spec.model_copy(update={"rows": rows}), "seed": drawn}
+        return settings, {"base": self.outside.base, "data": self._data(name)}
 
     def _train(self) -> None:
         for name, variant in self.recipe.trained().items():
             own = variant.targets == "self"
             fields = variant.train.over(self.recipe.train)
             inputs: dict[str, Ref | Source] = {"model": Ref("prune", "model")}
-            for data in variant.data:
-                inputs[f"data.{data}"] = Ref(f"regenerate/{data}") if own else self.outside.datasets[data]
-            settings = {
-                "data": tuple(self._trained_on(data, own) for data in sorted(variant.data)),
-                "targets": variant.targets,
-                "lora": fields.lora,
-                "sft": fields.sft,
-                "seed": stream(self.recipe.seed, "train", name),
-            }
-            self._add(f"train/{name}", settings, inputs)
+            if fields.loss == "distill":
+                inputs["teacher"] = self.outside.base
+            read, alone, seen = [], [], {}
+            for data in sorted(variant.data):
+                role, rows = f"data.{data}", self.rows.taken(variant, data)
+                if own:
+                    inputs[role] = Ref(f"regenerate/{data}")
+                    columns = Columns(instruction="instruction", context="context", response="response")
+                    spec = DataSpec(name=data, prompt=self.recipe.datasets[data].prompt, columns=columns)
+                    alone.append(spec)
+                    if rows != self.rows.regenerated(data):
+                        # The first rows of a larger set are the smaller set: training sees no more than them.
+                        spec = spec.model_copy(update={"rows": rows})
+                        fewer, sources = self._regenerated(data, rows)
+                        checked = load("regenerate").Settings(**fewer)
+                        seen[role] = f"{stage_key('regenerate', checked, self._keys(sources))}/."
+                else:
+                    inputs[role] = self._data(data)
+                    spec = self.rows.spec(data).model_copy(update={"check": "none", "rows": rows})
+                    alone.append(spec)
+                read.append(spec)
+            self._add(
+                f"train/{name}",
+                {
+                    "data": tuple(read),
+                    "shares": self.rows.shares(variant),
+                    "targets": variant.targets,
+                    **fields.model_dump(include=SHARED_WITH_TRAIN, exclude_none=True),
+                    "sft": self._followed(fields.sft, name),
+                    "quantiser": quantiser() if fields.method == "qlora" else None,
+                    "seed": stream(self.recipe.seed, "train", name),
+                },
+                inputs,
+                seen,
+                {"data": tuple(alone)},
+            )
 
-    def _trained_on(self, name: str, own: bool) -> DataSpec:
-        """What training sees of a dataset: no check, and of a regenerated one its own columns."""
-        if not own:
-            return self.outside.specs[name].model_copy(update={"check": "none"})
-        columns = Columns(instruction="instruction", context="context", response="response")
-        return DataSpec(name=name, prompt=self.recipe.datasets[name].prompt, columns=columns)
+    def _followed(self, sft: dict[str, Any], name: str) -> dict[str, Any]:
+        """TRL's fields; where training is to be followed, under the recipe's and the variant's names."""
+        if not reporters(sft.get("report_to")):
+            return sft
+        return {"project": self.recipe.name, "run_name": name, **sft}
 
     def _model(self, name: str) -> Ref | Source:
         """Where a model of the recipe comes from."""
@@ -260,7 +320,7 @@ class _Planner:
             if isinstance(variant, MergedVariant):
                 rows.append({"name": name, "kind": "merged", "of": variant.of, "method": variant.merge})
             else:
-                targets, names = variant.targets, variant.data
+                targets, names = variant.targets, tuple(variant.data)
                 rows.append({"name": name, "kind": "trained", "targets": targets, "data": names})
         settings = {
             "recipe": self.recipe.name,

@@ -14,9 +14,10 @@ from pathlib import Path
 from pydantic import Field, PrivateAttr, ValidationError
 
 from factory.errors import FactoryError
+from factory.mixture import rows_of
 from factory.nearest import suggest
 from factory.recipe_errors import first_error
-from factory.recipe_file import SWEEP, RecipeFile, apply_overrides, read
+from factory.recipe_file import SWEEP, RecipeFile, apply_overrides, fold_rows, read
 from factory.recipe_parts import (
     Base,
     Dataset,
@@ -32,6 +33,7 @@ from factory.recipe_parts import (
     Variant,
     Written,
 )
+from factory.training import unfit
 
 MAX_VARIANTS = 200
 RESERVED = ("base", "pruned")  # models every recipe has
@@ -69,6 +71,12 @@ class Recipe(Written):
         """The trained variants, in the order written."""
         return {name: v for name, v in self.variants.items() if isinstance(v, TrainedVariant)}
 
+    def rows_of(self, variant: TrainedVariant) -> dict[str, int | None] | None:
+        """How many rows a variant takes of each dataset, None for all; None where that takes counting."""
+        return rows_of(
+            variant.data, variant.rows, {name: dataset.rows for name, dataset in self.datasets.items()}
+        )
+
     def merged(self) -> dict[str, MergedVariant]:
         """The merged variants, each behind those it is made of.
 
@@ -104,10 +112,11 @@ def load_recipe(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         FactoryError: the first thing that is wrong, with its line and how to mend it.
     """
-    file = apply_overrides(read(Path(path)), overrides)
+    file = fold_rows(apply_overrides(read(Path(path)), overrides))
     if file.data.get(SWEEP):
         what = "this recipe sweeps over values, so it is several"
-        raise FactoryError(what, where=file.where((SWEEP,)), mend="Leave the sweep out: --set sweep={}")
+        mend = "Leave the sweep out: --set sweep={}, and give every dataset one number of rows"
+        raise FactoryError(what, where=file.where((SWEEP,)), mend=mend)
     return recipe_of(file, Path(path).parent)
 
 
@@ -127,6 +136,7 @@ def recipe_of(file: RecipeFile, folder: Path) -> Recipe:
         raise first_error(error, file) from None
     recipe._file, recipe._folder = file, folder
     _check_names(recipe)
+    _check_training(recipe)
     return recipe
 
 
@@ -174,11 +184,41 @@ def _check_publish(recipe: Recipe, publish: Publish) -> None:
 
 
 def _check_data(recipe: Recipe, name: str, variant: TrainedVariant) -> None:
+    mixed = isinstance(variant.data, dict)
     for i, dataset in enumerate(variant.data):
-        where = recipe.where("variants", name, "data", i)
+        where = recipe.where("variants", name, "data", dataset if mixed else i)
         if dataset not in recipe.datasets:
             what = f"variant '{name}' names an unknown dataset '{dataset}'"
             raise FactoryError(what, where=where, mend=suggest(dataset, recipe.datasets))
+    for dataset, rows in (recipe.rows_of(variant) or {}).items():
+        limit = recipe.datasets[dataset].rows
+        where = recipe.where("variants", name, *(("data", dataset) if variant.rows is None else ("rows",)))
+        if rows == 0:
+            what = f"the shares of variant '{name}' leave no row of '{dataset}'"
+            raise FactoryError(what, where=where, mend="Give it a larger share, or take more rows")
+        if rows and limit and rows > limit:
+            what = f"variant '{name}' takes {rows:,} rows of '{dataset}', of which the recipe takes {limit:,}"
+            raise FactoryError(what, where=where, mend=f"Take fewer, or raise datasets.{dataset}.rows")
+
+
+def _check_training(recipe: Recipe) -> None:
+    """Settings that have no use with the method or loss beside which they stand."""
+    parts: list[tuple[tuple[str, ...], Train, Train]] = [(("train",), recipe.train, recipe.train)]
+    for name, variant in recipe.trained().items():
+        whole = variant.train.over(recipe.train)
+        parts.append((("variants", name, "train"), variant.train, whole))
+    for path, own, whole in parts:
+        found = unfit(
+            whole.method,
+            whole.loss,
+            lora=bool(own.lora),
+            freeze=own.freeze is not None,
+            beta=own.beta is not None,
+            sft=own.sft,
+        )
+        if found:
+            key, what, mend = found
+            raise FactoryError(what, where=recipe.where(*path, *key.split(".")), mend=mend)
 
 
 def is_reference(part: str) -> bool:

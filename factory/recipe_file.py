@@ -129,6 +129,29 @@ def lay_over(file: RecipeFile, values: Mapping[str, tuple[Any, str]]) -> RecipeF
     return RecipeFile(data, places, file.name)
 
 
+def fold_rows(file: RecipeFile) -> RecipeFile:
+    """The recipe with every `rows: [1000, 4000]` of a dataset moved into its sweep, lines and all.
+
+    Raises:
+        FactoryError: the sweep has those rows already, or is no mapping.
+    """
+    datasets, data, places = file.data.get("datasets"), deepcopy(file.data), dict(file.places)
+    for name, written in datasets.items() if isinstance(datasets, dict) else ():
+        if not isinstance(written, dict) or not isinstance(written.get("rows"), list):
+            continue
+        path, key = ("datasets", name, "rows"), f"datasets.{name}.rows"
+        sweep = data.setdefault(SWEEP, {})
+        if not isinstance(sweep, dict) or key in sweep:
+            what = f"{key} is a list, which is a sweep, and the recipe's `sweep` "
+            what += "sets it too" if isinstance(sweep, dict) else "is no mapping"
+            raise FactoryError(what, where=file.where(path), mend="Write the values in one of the two")
+        sweep[key] = data["datasets"][name].pop("rows")
+        places.setdefault((SWEEP,), file.where(path))
+        for old in [p for p in places if p[:3] == path]:
+            places[(SWEEP, key, *old[3:])] = places.pop(old)
+    return RecipeFile(data, places, file.name)
+
+
 def path_of(key: str) -> tuple[str, ...]:
     """A dotted key as the path of its parts; behind `sweep.` stands one part, itself a key."""
     first, _, rest = key.strip().partition(".")

@@ -24,13 +24,17 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from factory.data import Check, Columns, Prompt
+from factory.duplicates import Same
 from factory.engines import Name as EngineName
 from factory.errors import FactoryError
 from factory.library_fields import METHODS, complaint
 from factory.metrics import Name as MetricName
+from factory.mixture import Amounts, are_shares
 from factory.models import blocks
 from factory.nearest import suggest
+from factory.row_order import Order
 from factory.selection import Policy
+from factory.training import ADAPTERS, Freeze, LongRows, Loss, Method, undistilled
 from factory.wording import counted
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # names become folders and file names
@@ -143,7 +147,14 @@ class Prune(Written):
 
 
 class Dataset(Written):
-    """A training set, named in `datasets`."""
+    """A training set, named in `datasets`: where it is, how it is read, and which of its rows are taken.
+
+    Attributes:
+        rows: how many are taken, of those left, the first in the order.
+        deduplicate: of rows with the same question (or the same in all) the first stays.
+        overlap: rows that share so many words in a row with a scored benchmark go.
+        order: as in the files, or drawn under the recipe's seed.
+    """
 
     id: str = Field(min_length=1)
     config: str | None = None
@@ -154,6 +165,14 @@ class Dataset(Written):
     rows: int | None = Field(default=None, ge=1)
     skip_empty: bool = False
     columns: RecipeColumns = Field(default_factory=RecipeColumns)
+    deduplicate: Same | None = None
+    overlap: int | None = Field(default=None, ge=5, le=100)
+    order: Order = "file"
+
+    @property
+    def is_curated(self) -> bool:
+        """Whether its rows are chosen or ordered before anybody reads them."""
+        return self.deduplicate is not None or self.overlap is not None or self.order != "file"
 
 
 class Server(Written):
@@ -218,8 +237,16 @@ class Regenerate(Written):
 
 
 class Train(Written):
-    """Fields of PEFT's LoraConfig and TRL's SFTConfig, laid over the defaults of the train stage."""
+    """How variants are trained; `lora` and `sft` are fields of PEFT's LoraConfig and TRL's SFTConfig.
 
+    What goes with which method is seen where all of it is known: see `recipe.py`.
+    """
+
+    method: Method = "lora"
+    freeze: Freeze | None = None
+    loss: Loss = "sft"
+    beta: float | None = Field(default=None, ge=0, le=1)
+    long_rows: LongRows = "drop"
     lora: dict[str, Any] = {}
     sft: dict[str, Any] = {}
 
@@ -232,16 +259,47 @@ class Train(Written):
         return self
 
     def over(self, below: Train) -> Train:
-        """This one's fields laid over those of `below`."""
-        return Train(lora={**below.lora, **self.lora}, sft={**below.sft, **self.sft})
+        """This one's fields laid over those of `below`, less what of them has no use with this method."""
+        fields = {key: getattr(part, key) for part in (below, self) for key in part.model_fields_set}
+        whole = Train(**{**fields, "lora": {**below.lora, **self.lora}, "sft": {**below.sft, **self.sft}})
+        useless: dict[str, Any] = {}
+        if whole.method not in ADAPTERS:
+            useless["lora"] = {}
+        if whole.method != "full":
+            useless["freeze"] = None
+        if whole.loss != "distill":
+            useless["beta"] = None
+        else:
+            unused = undistilled(whole.sft)
+            useless["sft"] = {key: value for key, value in whole.sft.items() if key not in unused}
+        return whole.model_copy(update=useless)
+
+
+Mix = Annotated[
+    Annotated[Names, Tag("names")] | Annotated[Amounts, Tag("amounts")],
+    Discriminator(lambda value: "amounts" if isinstance(value, dict) else "names"),
+]
 
 
 class TrainedVariant(Written):
-    """A variant fine-tuned from the pruned model; `train` overrides the recipe's `train` field by field."""
+    """A variant fine-tuned from the pruned model; `train` overrides the recipe's `train` field by field.
 
-    data: Names
+    Attributes:
+        data: names of datasets, all of whose rows are taken, or by name shares or numbers of rows.
+        rows: beside shares, how many rows in all; without it as many as the scarcest dataset allows.
+    """
+
+    data: Mix
+    rows: int | None = Field(default=None, ge=1)
     targets: Literal["original", "self"]
     train: Train = Train()
+
+    @model_validator(mode="after")
+    def _rows_of_shares(self) -> TrainedVariant:
+        if self.rows is not None and not are_shares(self.data):
+            mend = "Write `data` as shares, such as {math: 0.7, chat: 0.3}, or leave rows out"
+            _refuse("a variant's rows go with shares of datasets", mend=mend, at="rows")
+        return self
 
 
 class MergedVariant(Written):

@@ -28,6 +28,7 @@ from factory.plan import Plan, Ref, Source, Step
 from factory.run_folder import RunFolder, RunPage, StepLine
 from factory.sources import materialise
 from factory.store import Lock, Store, disk_full
+from factory.wording import duration
 
 RESUME = "Its end says why; once that is mended, run the same command again: finished steps are kept"
 SMALL_MODEL = 20_000_000  # parameters; below it, on a busy machine, one thread is 8 to 25 times faster
@@ -213,8 +214,9 @@ class _Run:
                     self._work(step, lock)
         except (OSError, child.ChildFailed) as error:
             raise self._explain(step, error) from error
-        note = "" if mine else "made by another run"
-        self._tell(Event("done", step.name, note=note, seconds=time.monotonic() - began))
+        seconds = time.monotonic() - began
+        note = self._said(step, seconds) if mine else "made by another run"
+        self._tell(Event("done", step.name, note=note, seconds=seconds))
         return mine
 
     def _work(self, step: Step, lock: Lock) -> None:
@@ -223,7 +225,8 @@ class _Run:
         resumed = any(out.iterdir())
         module = self.load(step.stage)
         inputs = {role: self._place(place) for role, place in step.inputs.items()}
-        threads = self._threads(inputs.values())
+        processes = getattr(step.settings, "processes", 1)
+        threads = max(1, self._threads(inputs.values()) // processes)
         started, began = _now(), time.monotonic()
 
         def progress(done: int, total: int, unit: str, note: str = "") -> None:
@@ -237,9 +240,12 @@ class _Run:
             progress,
             log=self.folder.log(step.name),
             threads=threads,
+            processes=processes,
             hold=(lock.descriptor,),
             stop=self._stop,
         )
+        if finish := getattr(module, "finish", None):  # what only the planner can tell: the artifact's key
+            finish(out, step.key)
         record = {
             "stage": step.stage,
             "name": step.local,  # a sweep's artifact serves other recipes too
@@ -254,10 +260,16 @@ class _Run:
             "resumed": resumed,
             "threads": threads,
             "peak_memory": result.peak_memory,
+            **({"peak_memory_each": list(result.peaks)} if processes > 1 else {}),
             "machine": result.machine,
             "factory": __version__,
         }
         self.store.commit(step.stage, step.key, record)
+
+    def _said(self, step: Step, seconds: float) -> str:
+        """What a stage has to tell a person beside its artifact, such as rows that it left out."""
+        said = self.store.record(step.stage, step.key)["facts"].get("said", ())
+        return "; ".join([f"done in {duration(seconds)}", *said]) if said else ""
 
     def _place(self, place: Ref | Source) -> Path:
         if isinstance(place, Ref):

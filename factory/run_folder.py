@@ -19,11 +19,15 @@ from factory.stages import Frozen
 from factory.store import Lock, Store, point, writable_folder, write_atomically
 
 RUN = "run.json"
-_REPORT = ("report.md", "examples.md", "report.json", "importance.png", "recovery.png", "lighteval")
+_REPORT = (
+    "report.md", "examples.md", "report.json", "importance.png", "learning_curves.png", "recovery.png",
+    "lighteval",
+)  # fmt: skip
 LINKS: dict[str, tuple[tuple[str, str], ...]] = {
     # stage: (link in the run's folder, path in the artifact); {} is the last part of the step's name
     "importance": (("importance.json", "importance.json"),),
     "prune": (("models/pruned", "model"),),
+    "curate": (("curated/{}", "."),),
     "regenerate": (("data/{}", "."),),
     "train": (("models/{}", "model"),),
     "merge": (("models/{}", "model"),),
@@ -96,7 +100,8 @@ class RunFolder:
         """Give a step's artifact its human names, if it is there; in a sweep, in every point that has it."""
         if self.store.has(step.stage, step.key):
             for link, target in self._links(step).items():
-                point(link, target)
+                if target.exists():  # a run that trains nothing has no learning curves
+                    point(link, target)
             for its, folder in self._points:
                 for own in its.plan.steps:
                     if (own.stage, own.key) == (step.stage, step.key):

@@ -247,7 +247,7 @@ def _local(reference: str, revision: str | None, kind: str, where: str, folder: 
 def _no_revision(reference: str, revision: str | None, kind: str, where: str) -> None:
     if revision is not None:
         what = f"'{reference}' is {kind}, which has no revisions"
-        raise FactoryError(what, where=where, mend="Remove `revision:`")
+        raise FactoryError(what, where=where, mend="Leave the revision out")
 
 
 def _flat(chosen: Selected, names: Sequence[str], wanted: Wanted) -> list[str]:

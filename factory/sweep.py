@@ -1,7 +1,8 @@
 """A recipe with a `sweep`: the recipe of every point, each checked as if it had been written by itself.
 
 Between recipe_file.py and sweep_plan.py. `sweep: {prune.drop: [2, 4]}` is two recipes that differ in one
-value; several keys are combined, each value with each. A point's value stands where the recipe's own would
+value; several keys are combined, each value with each. `rows: [1000, 4000]` of a dataset is the same as
+`datasets.<name>.rows` in the sweep. A point's value stands where the recipe's own would
 stand, and is blamed on its line of the sweep.
 """
 
@@ -22,7 +23,15 @@ from factory.errors import FactoryError
 from factory.nearest import suggest
 from factory.recipe import Recipe, recipe_of
 from factory.recipe_errors import first_error
-from factory.recipe_file import SWEEP, RecipeFile, apply_overrides, lay_over, path_of, read
+from factory.recipe_file import (
+    SWEEP,
+    RecipeFile,
+    apply_overrides,
+    fold_rows,
+    lay_over,
+    path_of,
+    read,
+)
 from factory.recipe_parts import Values
 
 MAX_POINTS = 100
@@ -75,7 +84,8 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Recipe | Sweep:
         FactoryError: the first thing that is wrong, with its line and how to mend it.
     """
     overrides = list(overrides)
-    file = apply_overrides(read(Path(path)), overrides)
+    written = apply_overrides(read(Path(path)), overrides)
+    file = fold_rows(written)
     try:
         axes = _Swept.model_validate(file.data).sweep
     except ValidationError as error:
@@ -86,7 +96,8 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Recipe | Sweep:
     folder = Path(path).parent
     if not axes:
         return recipe_of(rest, folder)
-    _check_keys(axes, file, overrides)
+    folded = file.data[SWEEP].keys() - (written.data.get(SWEEP) or {}).keys()
+    _check_keys(axes, file, [o for o in overrides if o.partition("=")[0].strip() not in folded])
     words = _words(axes)
     points: list[Point] = []
     for places in itertools.product(*(range(len(values)) for values in axes.values())):

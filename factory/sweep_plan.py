@@ -1,14 +1,17 @@
 """A sweep as one plan: every step that points have in common once, and the sweep's own report at the end.
 
 sweep.py -> `make_plan_of` -> run.py. Each point is planned as a run of its own; steps with the same key are
-the same step. A metric that removes block by block gives the order of a smaller drop as the beginning of a
-larger one's, so points that differ in the drop alone share the pass of the largest.
+the same step. Where the beginning of one point's step is all of another's, they share the longer one: a pass
+that removes block by block, which has the order of a smaller drop in it, and a regeneration, whose first
+rows are those of a smaller set.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from factory import hub_files
 from factory.keys import stage_key
 from factory.metrics import METRICS
 from factory.outside import gather
-from factory.plan import Plan, Planned, Ref, Step, lay_out, make_plan
+from factory.plan import AtLeast, Plan, Planned, Ref, Step, lay_out, make_plan
 from factory.recipe import Recipe
 from factory.stages import load as load_stage
 from factory.sweep import Point, Sweep, load
@@ -41,13 +44,9 @@ def make_plan_of(sweep: Sweep) -> Plan:
     with hub_files.remembered():
         outsides = [gather(point.recipe) for point in sweep.points]
     plans = [lay_out(p.recipe, outside) for p, outside in zip(sweep.points, outsides, strict=True)]
-    passes = [_pass(plan) for plan in plans]
+    needs = [_Needs.of(point, plan) for point, plan in zip(sweep.points, plans, strict=True)]
     for i, (point, outside) in enumerate(zip(sweep.points, outsides, strict=True)):
-        if passes[i] is not None:
-            counts = [
-                p.recipe.prune.count for p, own in zip(sweep.points, passes, strict=True) if own == passes[i]
-            ]
-            plans[i] = lay_out(point.recipe, outside, max(counts))
+        plans[i] = lay_out(point.recipe, outside, needs[i].of_all(needs))
     steps, names = _shared(sweep, plans)
     steps.append(_report(sweep, steps, names))
     whole = sweep.points[0].recipe.model_copy(update={"sweep": dict(sweep.axes)})
@@ -55,13 +54,54 @@ def make_plan_of(sweep: Sweep) -> Plan:
     return Plan(whole, tuple(steps), points=tuple(planned))
 
 
-def _pass(plan: Plan) -> tuple[Any, ...] | None:
-    """What a pass that removes block by block depends on, but for how far it goes; None for other metrics."""
-    step = plan.step("importance")
-    settings = step.settings.model_dump(mode="json")
-    if METRICS[settings["metric"]].shape != "order":
-        return None
-    return ({**settings, "rounds": None}, step.inputs)
+Family = tuple[Any, ...]  # what steps of several points have in common that could be one step
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """How far a point needs those steps to go whose beginning is the whole step of a point that needs less.
+
+    Attributes:
+        removals: by family, the blocks that a pass removes one by one; none for other metrics.
+        rows: by dataset, the family of its regeneration and the rows, infinite for all.
+    """
+
+    removals: Mapping[Family, int]
+    rows: Mapping[str, tuple[Family, float]]
+
+    @classmethod
+    def of(cls, point: Point, plan: Plan) -> _Needs:
+        """What a point needs by itself."""
+        removals, rows = {}, {}
+        step = plan.step("importance")
+        settings = step.settings.model_dump(mode="json")
+        if METRICS[settings["metric"]].shape == "order":
+            removals[_family({**settings, "rounds": None}, step, plan)] = point.recipe.prune.count
+        for step in plan.steps:
+            if step.stage == "regenerate":
+                settings = step.settings.model_dump(mode="json")
+                wanted = settings["data"].pop("rows")
+                family = _family(settings, step, plan)
+                rows[step.name.split("/", 1)[1]] = (family, math.inf if wanted is None else wanted)
+        return cls(removals, rows)
+
+    def of_all(self, points: Sequence[_Needs]) -> AtLeast:
+        """How far this point's steps go when they serve all these points."""
+        removals = [count for p in points for family, count in p.removals.items() if family in self.removals]
+        regenerated: dict[str, int | None] = {}
+        for name, (family, _) in self.rows.items():
+            most = max(rows for p in points for other, rows in p.rows.values() if other == family)
+            regenerated[name] = None if math.isinf(most) else int(most)
+        return AtLeast(max(removals, default=0), regenerated)
+
+
+def _family(settings: Mapping[str, Any], step: Step, plan: Plan) -> Family:
+    """A step by its stage, its settings and its inputs, those of the plan by their keys."""
+    inputs = {
+        role: f"{plan.step(place.step).key}/{place.path}" if isinstance(place, Ref) else place.fingerprint
+        for role, place in step.inputs.items()
+    }
+    return (step.stage, json.dumps(settings, sort_keys=True), *sorted(inputs.items()))
 
 
 def _shared(sweep: Sweep, plans: list[Plan]) -> tuple[list[Step], list[dict[str, str]]]:

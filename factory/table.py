@@ -69,6 +69,21 @@ def _table(report: Mapping[str, Any], narrow: bool) -> Table:
     return table
 
 
+def won_lost_title(report: Mapping[str, Any]) -> str:
+    """What `won_lost` counts, in lines of 80 columns."""
+    said = [
+        "Documents won / lost against the base: right where the base is wrong, and the other way round; "
+        "on all others both are right, or both wrong."
+    ]
+    shares = [name for name, task in report.get("tasks", {}).items() if task["metric"] == "mc2"]
+    if shares:
+        said.append(
+            f"Of {' and '.join(shares)} (mc2) a document is right where more than half of the mass on its "
+            "choices is on true ones."
+        )
+    return "\n".join(textwrap.wrap(" ".join(said), 80))
+
+
 def won_lost(report: Mapping[str, Any]) -> Table:
     """Documents that each model won and lost against the base, by task; fits 80 columns with six tasks."""
     from rich import box

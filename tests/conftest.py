@@ -1,4 +1,4 @@
-"""What every test gets: an offline, sandboxed home and, on demand, a tiny model folder."""
+"""What every test gets: an offline, sandboxed home and, on demand, a tiny model folder and benchmark rows."""
 
 from __future__ import annotations
 
@@ -65,6 +65,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def benchmark_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of all six tasks; read only."""
+    from benchmark_rows import data_folder
+
+    return data_folder(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def arc_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Many rows of one task; read only."""
+    from benchmark_rows import arc_row, write
+
+    root = tmp_path_factory.mktemp("arc") / "data"
+    folder = root / "allenai__ai2_arc" / "ARC-Challenge"
+    write([arc_row(i) for i in range(160)], folder / "test.parquet")
+    write([arc_row(i) for i in range(300, 330)], folder / "train.parquet")
+    return root
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ def plain(model: Any, tokenizer: Any, context: str, choice: str, longest: int) -
     """lm-evaluation-harness' log-probability: no batch, no cache, no padding."""
     stripped = context.rstrip()
     context, choice = stripped, context[len(stripped) :] + choice
-    whole = tokenizer.encode(context + choice)
-    target = whole[len(tokenizer.encode(context)) :]
-    read = whole[-(longest + 1) :][:-1]
+    alone = tokenizer.encode(context)
+    target = tokenizer.encode(context + choice)[len(alone) :]
+    read = [*alone, *target][-(longest + 1) :][:-1]
     with torch.inference_mode():
         logprobs = model(torch.tensor([read])).logits[0].log_softmax(-1)
     return float(sum(logprobs[len(read) - len(target) + i, token] for i, token in enumerate(target)))

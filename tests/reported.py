@@ -28,8 +28,8 @@ SETTINGS = report.Settings(recipe="quickstart", models=ROWS, suite="sandbox_v1",
 MACHINE = {"cpu": "Test CPU", "cores": 2, "memory": 8e9, "gpus": [], "python": "3.11", "platform": "Linux"}
 REASONS = {"ok": 90, "answer differs": 9, "no answer found": 1}
 USED = {
-    "learning_rate": 2e-4, "schedule": "cosine", "rank": 8, "alpha": 16, "batch": 4, "packing": False,
-    "max_length": 1024,
+    "method": "lora", "learning_rate": 2e-4, "schedule": "cosine", "rank": 8, "alpha": 16, "batch": 4,
+    "packing": False, "max_length": 1024, "precision": "fp32",
 }  # fmt: skip
 OUTCOMES = [
     {"kept": "regenerated" if reason == "ok" else "original", "reason": reason, "rows": rows}
@@ -163,14 +163,27 @@ def artifacts(root: Path) -> dict[str, Path]:
         inputs[f"regenerate.{name}"] = record(root / "r" / name, f"regenerate/{name}", facts, **options)
     trained = {
         "rows": 100, "rows_left_out": 7, "tokens": 8000, "epochs": 12.0, "steps": 300, "loss_first": 2.5,
-        "loss_last": 0.25, "trainable_parameters": 50_000, "used": USED,
+        "loss_last": 0.25, "trainable_parameters": 50_000, "used": USED, "half": None,
+        "losses": [[step, 0.25 + 2.25 * 0.98**step] for step in range(10, 310, 10)],
+        "measured": {"seconds": 4.0, "tokens_per_second": 24_000.0, "gpu_memory": None},
+        "said": ["7 rows left out: longer than 1,024 tokens"],
     }  # fmt: skip
     for row in ROWS:
         inputs[f"evaluate.{row.name}"] = evaluated(root / "e" / row.name, row.name)
         if row.kind == "trained":
             folder = root / "t" / row.name
             inputs[f"train.{row.name}"] = record(
-                folder, f"train/{row.name}", trained, lora={"r": 8}, sft={}, seed=3
+                folder,
+                f"train/{row.name}",
+                {**trained, "taken": dict.fromkeys(row.data, 107)},
+                targets=row.targets,
+                method="lora",
+                freeze=None,
+                loss="sft",
+                beta=0.0,
+                lora={"r": 8},
+                sft={},
+                seed=3,
             )
     facts = {"method": "slerp", "spherical_share": 0.125}
     settings = {"of": ["math-self", "text-self"], "parameters": {"t": 0.5}, "seed": 0}

@@ -36,7 +36,9 @@ class Settings(Frozen):
     pause: float = 0.0
     diary: str = ""
     trouble: Literal["", "error", "user", "killed", "silent", "full", "stray"] = ""
+    trouble_rank: int = 0
     megabytes: int = 0
+    tells: tuple[str, ...] = ()
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
@@ -44,9 +46,11 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         with Path(settings.diary).open("a") as diary:
             diary.write(settings.name + "\n")
     print(f"{settings.name} prints something")
-    _misbehave(settings, out)
+    rank = int(os.environ.get("RANK", 0))
+    if rank == settings.trouble_rank:
+        _misbehave(settings, out)
     read = "".join((folder / "rows.txt").read_text() for _, folder in sorted(inputs.items()))
-    rows = out / "rows.txt"
+    rows = out / (f"rows-{rank}.txt" if rank else "rows.txt")
     done = rows.read_text().count("\n") if rows.exists() else 0
     with rows.open("a") as stream:
         for i in range(done, settings.rows):
@@ -55,7 +59,10 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
             stream.flush()
             progress(i + 1, settings.rows, "rows", f"row {i}")
     (out / "data.bin").write_bytes(b"x" * (settings.megabytes << 20))
-    return {"rows": settings.rows, "threads": os.environ["OMP_NUM_THREADS"]}
+    (out / "model").mkdir(exist_ok=True)  # what a run's folder has links to
+    (out / "report.md").touch()
+    facts = {"rows": settings.rows, "threads": os.environ["OMP_NUM_THREADS"]}
+    return facts | ({"said": settings.tells} if settings.tells else {})
 
 
 def _misbehave(settings: Settings, out: Path) -> None:

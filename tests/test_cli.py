@@ -113,6 +113,9 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: Any, capsys: pytest.Capt
     monkeypatch.setattr("factory.sweep_plan.plan_file", interrupted)
     assert call(["run", "r.yaml"]) == 130
     assert capsys.readouterr().err == "error: interrupted. Run the same command again to resume.\n"
+    monkeypatch.setattr("factory.alone_evaluate.evaluate", interrupted)
+    assert call(["evaluate", "sandbox/base"]) == 130
+    assert "interrupted. With --out the same command goes on where it was.\n" in capsys.readouterr().err
 
 
 def test_with_json_an_error_is_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from written import jsonl
+from written import jsonl, load_rows
 
 from factory import prompts
-from factory.data import Columns, DataSpec, load_rows
+from factory.data import Columns, DataSpec
 from factory.errors import FactoryError
 
 TALK = [

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written import ROWS, jsonl
+from written import ROWS, jsonl, load_rows, load_texts
 
-from factory import data
-from factory.data import Columns, DataSpec, load_rows, load_texts
+from factory import data_checks
+from factory.data import Columns, DataSpec
 from factory.dataset_files import Wanted, select
 from factory.errors import FactoryError
 
@@ -185,14 +185,14 @@ def test_more_rows_than_there_are_is_refused_with_their_number(tmp_path: Path) -
 def test_rows_behind_those_that_are_looked_at_are_counted(
     rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "CHECKED_ROWS", 1)
+    monkeypatch.setattr(data_checks, "CHECKED_ROWS", 1)
     parquet(tmp_path / "train.parquet", *ROWS[:3])
     spec = DataSpec(name="set", rows=rows)
     if rows > 3:
         with pytest.raises(FactoryError, match="has only 3 rows"):
-            data.check_rows(tmp_path, spec, "here")
+            data_checks.check_rows(tmp_path, spec, "here")
     else:
-        data.check_rows(tmp_path, spec, "here")
+        data_checks.check_rows(tmp_path, spec, "here")
 
 
 @pytest.mark.parametrize(
@@ -203,10 +203,10 @@ def test_a_check_needs_an_answer_in_some_row(check: str, answers: bool, tmp_path
     jsonl(tmp_path / "train.jsonl", {**plain, "answer": ""}, {**plain, "answer": "Ann"})
     spec = DataSpec(name="set", check=check)
     if answers:
-        data.check_rows(tmp_path, spec, "here")
+        data_checks.check_rows(tmp_path, spec, "here")
     else:
         with pytest.raises(FactoryError, match=f"check '{check}' finds no answer in dataset 'set'"):
-            data.check_rows(tmp_path, spec, "here")
+            data_checks.check_rows(tmp_path, spec, "here")
 
 
 @pytest.mark.parametrize("response", [None, "", "  \n"])
@@ -312,8 +312,8 @@ def test_fewer_texts_than_asked_for_are_refused_before_a_run_only(tmp_path: Path
         spec = DataSpec(name="calibration", rows=2)
         assert len(load_texts(folder, spec)) == 1
         with pytest.raises(FactoryError, match=r"here: dataset 'calibration' has only 1 row\. Say rows: 1"):
-            data.check_texts(folder, spec, "here")
-        data.check_texts(folder, spec.model_copy(update={"rows": 1}), "here")
+            data_checks.check_texts(folder, spec, "here")
+        data_checks.check_texts(folder, spec.model_copy(update={"rows": 1}), "here")
 
 
 def test_another_column_of_text_may_be_named(tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ REFUSED = {
     "rows of the sandbox": (
         "datasets.chat={id: sandbox/instruct, prompt: instruct, rows: 2001}", "only 2000 rows"),
     "shots of the sandbox": ("evaluate={suite: sandbox_v1, shots: {mmlu: 6}}", "has only 5 rows for 6 shots"),
+    "rows of a mix": (
+        "variants.own.data={math: 6, chat: 2}", "'own' takes 6 rows of 'math', which has 5. Take fewer"),
+    "shares of a mix": (
+        "variants.own={data: {math: 0.5, chat: 0.5}, rows: 12, targets: self}",
+        "variant 'own' takes 6 rows of 'math', which has 5. Take fewer"),
+    "overlap with rows that are not there": (
+        "evaluate.datasets.arc=./chat", "task 'arc': "),
     "texts for rows": ("datasets.chat={id: sandbox/corpus, prompt: instruct}", "cannot tell which columns"),
     "sandbox rows of another task": ("evaluate.datasets.arc=sandbox/math", "has no column 'question'"),
     "dataset of several configs": (

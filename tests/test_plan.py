@@ -253,3 +253,76 @@ def test_figures_are_shared_unless_the_metric_removes_block_by_block(recipe: Pat
             again = keys(recipe, set_to, other)
             assert (again["importance"] == one["importance"]) is shared, (metric, other)
             assert again["prune"] != one["prune"]
+
+
+CURATED = "datasets.math={id: math, prompt: math, check: final_number, overlap: 13, order: random}"
+
+
+def test_rows_are_curated_where_a_recipe_asks_for_it(recipe: Path) -> None:
+    steps = {step.name: step for step in plan(recipe, CURATED).steps}
+    assert list(steps)[1:5] == ["prune", "curate/math", "regenerate/math", "regenerate/chat"]
+    assert set(steps["curate/math"].inputs) == {"data", "data.arc"}
+    assert steps["regenerate/math"].inputs["data"] == Ref("curate/math")
+    assert steps["train/plain"].inputs["data.math"] == Ref("curate/math")
+    assert steps["train/own"].inputs["data.math"] == Ref("regenerate/math")
+
+
+@pytest.mark.parametrize(
+    ("override", "redone"),
+    [
+        ("datasets.math.rows=3", False),  # are taken later
+        ("datasets.math.check=none", False),
+        ("datasets.math.prompt=instruct", False),
+        ("seed=1", True),
+        ("datasets.math.overlap=8", True),
+        ("datasets.math.deduplicate=questions", True),
+        ("datasets.math.skip_empty=true", True),
+        ("datasets.math.order=file", True),
+        ("evaluate.shots.arc=2", False),
+        ("evaluate.tasks=[arc, winogrande]", True),
+    ],
+)
+def test_what_decides_which_rows_are_left_redoes_them(override: str, redone: bool, recipe: Path) -> None:
+    before, after = keys(recipe, CURATED), keys(recipe, CURATED, override)
+    assert (before["curate/math"] != after["curate/math"]) == redone
+
+
+def test_a_set_nobody_is_trained_on_is_not_curated(recipe: Path) -> None:
+    extra = "datasets.more={id: chat, prompt: instruct, order: random}"
+    assert not any(step.stage == "curate" for step in plan(recipe, extra).steps)
+
+
+def test_no_more_is_regenerated_than_a_variant_takes(recipe: Path) -> None:
+    def rows(*overrides: str) -> int | None:
+        return plan(recipe, *overrides).step("regenerate/math").settings.data.rows  # type: ignore[attr-defined]
+
+    assert rows() is None
+    assert rows("datasets.math.rows=4") == 4
+    assert rows("variants.own.data={math: 2, chat: 1}") == 2
+    assert rows("variants.own.data={math: 2, chat: 1}", "variants.other.data={math: 3}") == 3
+    assert rows("variants.own.data={math: 2, chat: 1}", "variants.other.data=[math]") is None
+    assert rows("variants.own.data={math: 0.5, chat: 0.5}") is None
+    assert rows("variants.own={data: {math: 0.5, chat: 0.5}, rows: 6, targets: self}") == 3
+
+
+def test_a_mix_trains_on_its_rows_and_redoes_no_other_variant(recipe: Path) -> None:
+    def trained(*overrides: str) -> tuple[dict[str, int | None], dict[str, float]]:
+        settings = plan(recipe, *overrides).step("train/own").settings
+        return {spec.name: spec.rows for spec in settings.data}, settings.shares  # type: ignore[attr-defined]
+
+    assert trained() == ({"math": None}, {})
+    assert trained("variants.own.data={chat: 0.25, math: 0.75}") == (
+        {"chat": None, "math": None}, {"chat": 0.25, "math": 0.75},
+    )  # fmt: skip
+    more = "variants.more={data: {math: 4}, targets: self}"
+    assert trained("variants.own.data={chat: 1, math: 3}", more) == ({"chat": 1, "math": 3}, {})
+    assert {"train/own", "train/other", "train/plain"}.isdisjoint(changed(recipe, more))
+
+
+def test_training_on_the_first_rows_is_training_on_so_many_alone(recipe: Path) -> None:
+    """Whatever else is regenerated of the dataset for others."""
+    few = "variants.own.data={math: 2}"
+    beside = keys(recipe, few, "variants.more={data: [math], targets: self}")
+    alone = keys(recipe, few)
+    assert beside["regenerate/math"] == keys(recipe)["regenerate/math"] != alone["regenerate/math"]
+    assert beside["train/own"] == alone["train/own"] != keys(recipe)["train/own"]

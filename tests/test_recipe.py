@@ -108,6 +108,23 @@ MISTAKES = {
     "true for a number of sft": ("max_steps: 3", "max_steps: true", 11, ["a whole number, not True"]),
     "field of the factory": ("max_steps: 3", "output_dir: x", 11, ["'output_dir'", "not a recipe's to set"]),
     "field of the factory in a variant": ("{learning_rate: 2e-3}", "{seed: 3}", 15, ["'seed'", "Remove"]),
+    "no way to be the same": ("prompt: instruct}", "prompt: instruct, deduplicate: true}", 8,
+                              ["datasets.chat.deduplicate", "questions, rows"]),
+    "too few shared words": ("prompt: instruct}", "prompt: instruct, overlap: 4}", 8,
+                             ["datasets.chat.overlap should be at least 5, not 4"]),
+    "unknown order": ("prompt: instruct}", "prompt: instruct, order: shuffled}", 8, ["'shuffled'", "random"]),
+    "share of nothing": ("data: [chat]", "data: {chat: 1.0, math: 0.0}", 15,
+                         ["0.0 is no share and no number of rows", "{math: 0.7, chat: 0.3}"]),
+    "rows below 0": ("data: [chat]", "data: {chat: -4}", 15, ["-4 is no share and no number of rows"]),
+    "a word for a share": ("data: [chat]", "data: {\n      chat: much}", 16, ["'much' is no share"]),
+    "shares beside rows": ("data: [chat]", "data: {chat: 0.5, math: 100}", 15, ["mixed", "all as shares"]),
+    "share of an unknown set": ("data: [chat]", "data: {chat: 0.5,\n      meth: 0.5}", 16,
+                                ["unknown dataset 'meth'", "Write 'math'"]),
+    "mix of nothing": ("data: [chat]", "data: {}", 15, ["variants.other.data should be not empty"]),
+    "rows beside names": ("data: [chat]", "rows: 4, data: [chat]", 15, ["a variant's rows go with shares"]),
+    "rows beside rows": ("data: [chat]", "rows: 4, data: {chat: 4}", 15, ["a variant's rows go with shares"]),
+    "share too small": ("data: [chat]", "rows: 4, data: {chat: 0.99, math: 0.01}", 15,
+                        ["the shares of variant 'other' leave no row of 'math'"]),
     "no data": ("data: [chat]", "data: []", 15, ["variants.other.data should be not empty"]),
     "python object": ("name: small", "name: !!python/name:os.system", 1, ["the YAML tag"]),
     "infinite number": ("learning_rate: 1e-3", "learning_rate: .inf", 11, ["not finite"]),
@@ -292,3 +309,26 @@ def test_reading_a_recipe_loads_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(QUICKSTART)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_mix_may_not_take_more_than_the_recipe_does(tmp_path: Path) -> None:
+    text = TEXT.replace("prompt: instruct}", "prompt: instruct, rows: 30}")
+    for data, where in (
+        ("data: {math: 9,\n      chat: 31}", ":16: "),
+        ("data: {math: 0.5, chat: 0.5},\n    rows: 62", ":16: "),
+    ):
+        path = write(tmp_path, text.replace("data: [chat]", data))
+        told = f"{path}{where}variant 'other' takes 31 rows of 'chat', of which the recipe takes 30. "
+        assert refusal(path).startswith(told)
+
+
+def test_a_mix_is_read_as_it_is_written(tmp_path: Path) -> None:
+    def mix(data: str) -> tuple[object, object]:
+        recipe = load_recipe(write(tmp_path, TEXT.replace("data: [chat]", f"data: {data}")))
+        variant = recipe.trained()["other"]
+        return variant.data, recipe.rows_of(variant)
+
+    assert mix("{math: 3, chat: 4}") == ({"math": 3, "chat": 4}, {"math": 3, "chat": 4})
+    assert mix("{math: 3.0, chat: 1.0}") == ({"math": 3.0, "chat": 1.0}, None)
+    assert mix("{math: 3.0, chat: 1.0}, rows: 8") == ({"math": 3.0, "chat": 1.0}, {"math": 6, "chat": 2})
+    assert mix("[math, chat]") == (("math", "chat"), {"math": None, "chat": None})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,6 +69,14 @@ def test_makes_every_step_after_what_it_needs_and_records_it(tmp_path: Path) -> 
     assert record["resumed"] is False
     assert record["machine"]["cores"] >= 1
     assert hidden(tmp_path) == []
+
+
+def test_what_a_step_has_to_tell_stands_in_its_line(tmp_path: Path) -> None:
+    process = started(tmp_path, "r", tells_join=["2 rows left out", "1 row cut"])
+    _, shown = process.communicate(timeout=120)
+    (line,) = [line for line in shown.splitlines() if "train/join" in line]
+    assert re.fullmatch(r"\[3/4\] train/join: done in [\d.]+ s; 2 rows left out; 1 row cut", line)
+    assert "; " not in next(line for line in shown.splitlines() if "regenerate/left" in line)
 
 
 def test_independent_steps_run_side_by_side(tmp_path: Path) -> None:
@@ -284,3 +294,15 @@ def test_parameters_are_counted_without_loading_them(tiny_model: Path, tmp_path:
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     assert count_parameters(tiny_model) == sum(p.numel() for p in model.parameters())
     assert count_parameters(tmp_path) == 0
+
+
+def test_a_stage_may_finish_its_artifact_with_its_key(tmp_path: Path) -> None:
+    def load(stage: str) -> Any:
+        return SimpleNamespace(
+            **vars(stand_in.load(stage)), finish=lambda out, key: (out / "key.txt").write_text(key)
+        )
+
+    plan = stand_in.plan("r")
+    run(plan, tmp_path, load=load, events=lambda event: None)
+    for step in plan.steps:
+        assert (tmp_path / "store" / step.stage / step.key / "key.txt").read_text() == step.key

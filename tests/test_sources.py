@@ -111,7 +111,7 @@ def test_a_file_is_no_model(tmp_path: Path) -> None:
 
 def test_a_folder_has_no_revision(tmp_path: Path) -> None:
     model(tmp_path / "m")
-    assert "has no revisions. Remove `revision:`" in refused(tmp_path, revision="main")
+    assert "has no revisions. Leave the revision out" in refused(tmp_path, revision="main")
 
 
 def test_the_sandbox_has_no_revision(tmp_path: Path) -> None:

@@ -117,3 +117,46 @@ def test_points_are_what_set_would_make_of_the_recipe(
     for (drop, rate), point in zip(pairs, sweep.points, strict=True):
         alone = load_recipe(path, [f"{keys[0]}={drop}", f"{keys[1]}={rate}"])
         assert point.recipe.model_dump() == alone.model_dump()
+
+
+SHORT = SANDBOX_RECIPE.replace("{id: sandbox/math,", "{id: sandbox/math, rows: [10, 40],")
+
+
+def test_a_list_of_rows_sweeps_beside_the_sweep(tmp_path: Path) -> None:
+    sweep = swept(tmp_path, "{prune.drop: [1, 2]}", text=SHORT)
+    assert [point.name for point in sweep.points] == [
+        "drop=1,rows=10", "drop=1,rows=40", "drop=2,rows=10", "drop=2,rows=40",
+    ]  # fmt: skip
+    assert [point.recipe.datasets["math"].rows for point in sweep.points] == [10, 40, 10, 40]
+
+
+def test_set_changes_a_list_of_rows_or_makes_it_a_number(tmp_path: Path) -> None:
+    path = write(tmp_path, SHORT)
+    recipe = load(path, ["datasets.math.rows=7"])
+    assert isinstance(recipe, Recipe) and recipe.datasets["math"].rows == 7
+    sweep = load(path, ["datasets.math.rows=[3, 5]", "datasets.chat.rows=[2]"])
+    assert isinstance(sweep, Sweep)
+    assert [point.name for point in sweep.points] == ["math.rows=3,chat.rows=2", "math.rows=5,chat.rows=2"]
+    with pytest.raises(FactoryError, match=r"so it is several\. Leave the sweep out"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sweep", "words"),
+    [
+        ("[]", "", "datasets.math.rows should be not empty"),
+        ("[10, 10]", "", "'10' stands twice"),
+        ("[10, many]", "", "datasets.math.rows should be a whole number, not 'many'"),
+        ("[10, 0]", "", "datasets.math.rows should be at least 1, not 0"),
+        ("[10, # few\n      many]", "", "datasets.math.rows should be a whole number, not 'many'"),
+        ("[10]", "sweep: {datasets.math.rows: [20]}", "and the recipe's `sweep` sets it too"),
+        ("[10]", "sweep: [20]", "and the recipe's `sweep` is no mapping"),
+    ],
+)
+def test_a_wrong_list_of_rows_is_told_with_its_line(
+    rows: str, sweep: str, words: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, SHORT.replace("rows: [10, 40]", f"\n    rows: {rows}") + sweep)
+    message = refusal(path)
+    line = 8 + rows.count("\n")
+    assert message.startswith(f"{path}:{line}: ") and words in message, message

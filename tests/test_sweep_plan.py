@@ -112,3 +112,54 @@ def test_every_point_is_checked_before_anything_runs(recipe: Path) -> None:
     path.write_text(text)
     with pytest.raises(FactoryError, match=rf"swept.yaml:{text.count(chr(10))}: drop removes 9 blocks"):
         plan_file(path)
+
+
+ROWS = "sweep.datasets.math.rows=[2, 4, 5]"
+
+
+@pytest.mark.parametrize("how", ["as it is", "curated", "sampled"])
+def test_points_that_differ_in_rows_share_the_regeneration_of_the_largest(recipe: Path, how: str) -> None:
+    more = {
+        "as it is": [],
+        "curated": ["datasets.math.order=random"],
+        "sampled": ["regenerate.temperature=1"],
+    }
+    plan = plan_file(recipe, [ROWS, *more[how]])
+    assert stages(plan)["regenerate"] == 2 and stages(plan)["train"] == 1 + 3 * 2
+    assert stages(plan).get("curate", 0) == (how == "curated")
+    for point, rows in zip(plan.points, (2, 4, 5), strict=True):
+        alone = keys(make_plan(load_recipe(recipe, [f"datasets.math.rows={rows}", *more[how]])))
+        mine = keys(point.plan)
+        # The report tells of all rows that were regenerated; training does not see them.
+        longer = set() if rows == 5 else {"regenerate/math", "report"}
+        assert {name for name in alone if alone[name] != mine[name]} == longer
+        trained = point.plan.step("train/own").settings.data[0].rows  # type: ignore[attr-defined]
+        assert trained == (None if rows == 5 else rows)
+
+
+def test_all_rows_are_more_than_any_number(recipe: Path) -> None:
+    plan = plan_file(recipe, ["sweep.datasets.math.rows=[2, null]"])
+    assert plan.step("regenerate/math").settings.data.rows is None  # type: ignore[attr-defined]
+
+
+def test_rows_of_other_kinds_are_regenerated_by_themselves(recipe: Path) -> None:
+    checked = [ROWS, "sweep.datasets.math.check=[final_number, none]"]
+    assert stages(plan_file(recipe, checked))["regenerate"] == 2 + 1
+    drawn = [ROWS, "datasets.math.order=random", "sweep.seed=[0, 1]"]
+    assert stages(plan_file(recipe, drawn))["regenerate"] == 2 + 1
+
+
+def test_rows_and_drops_are_shared_at_once(recipe: Path) -> None:
+    plan = plan_file(recipe, [ROWS, DROPS, "prune.importance=perplexity_iterative"])
+    assert (stages(plan)["importance"], stages(plan)["prune"], stages(plan)["regenerate"]) == (1, 3, 2)
+
+
+def test_a_list_of_rows_is_a_sweep(recipe: Path) -> None:
+    text = recipe.read_text().replace("{id: math, prompt", "{id: math, rows: [2, 4, 5], prompt")
+    path = recipe.with_name("short.yaml")
+    path.write_text(text)
+    assert keys(plan_file(path)) == keys(plan_file(recipe, [ROWS]))
+    line = 1 + text[: text.index("rows: [2")].count("\n")
+    path.write_text(text.replace("[2, 4, 5]", "[2, 9]"))
+    with pytest.raises(FactoryError, match=rf"short.yaml:{line}: dataset 'math' has only 5 rows"):
+        plan_file(path)

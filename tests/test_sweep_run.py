@@ -151,3 +151,44 @@ def test_plan_and_validate_tell_the_points(recipe: Path, capsys: pytest.CaptureF
         "sweep",
     }
     assert not Path("runs").exists()
+
+
+ROWS = """\
+name: sizes
+base: {{model: {model}}}
+prune: {{drop: 2, calibration: {{dataset: texts, rows: 4, max_tokens: 32}}}}
+datasets:
+  math: {{id: math, prompt: math, check: final_number, rows: [2, 6], deduplicate: questions, order: random}}
+regenerate: {{max_new_tokens: 4}}
+train: {{sft: {{max_steps: 1}}}}
+variants:
+  own: {{data: [math], targets: self}}
+  few: {{data: {{math: 1}}, targets: self}}
+evaluate: {{suite: sandbox_v1, tasks: [winogrande], limit: 2}}
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_over_rows_regenerates_once(recipe: Path, tiny_model: Path) -> None:
+    path = recipe.with_name("sizes.yaml")
+    path.write_text(ROWS.format(model=tiny_model))
+    assert call(["run", path.name]) == 0
+    assert [len(artifacts(stage)) for stage in ("curate", "regenerate", "train", "sweep")] == [1, 1, 3, 1]
+    for rows in (2, 6):
+        folder = Path(f"runs/sizes/rows={rows}")
+        found = json.loads((folder / "report.json").read_text())
+        assert {row["name"]: row["facts"]["taken"] for row in found["train"]} == {
+            "own": {"math": rows}, "few": {"math": 1},
+        }  # fmt: skip
+        assert found["regenerate"][0]["facts"]["rows"] == 6
+        assert f"| {rows} of math |" in (folder / "report.md").read_text()
+    before = {path: path.stat().st_mtime_ns for path in Path("runs/store/train").rglob("record.json")}
+    # A run of the smaller set alone regenerates its rows, and finds them trained on already.
+    assert call(["run", path.name, "--set", "datasets.math.rows=2", "--set", "name=alone"]) == 0
+    assert len(artifacts("regenerate")) == 2
+    assert {path: path.stat().st_mtime_ns for path in Path("runs/store/train").rglob("record.json")} == before
+    import pyarrow.parquet as pq
+
+    sets = [pq.read_table(folder / "data").to_pylist() for folder in artifacts("regenerate")]
+    few, many = sorted(sets, key=len)
+    assert (len(few), many[: len(few)]) == (2, few)

@@ -71,6 +71,17 @@ def test_what_was_won_and_lost_fits_a_narrow_screen(content: dict[str, Any]) -> 
     assert "…" not in shown and max(len(line.rstrip()) for line in shown.splitlines()) <= 80
 
 
+def test_what_counts_as_won_is_said_where_a_score_is_a_share(content: dict[str, Any]) -> None:
+    content = copy(content)
+    assert "mass" not in table.won_lost_title(content)
+    content["tasks"] = {"arc": {"metric": "acc_norm"}, "truthfulqa": {"metric": "mc2"}}
+    said = table.won_lost_title(content)
+    assert "Of truthfulqa (mc2) a document is right where more than half of the mass" in " ".join(
+        said.split()
+    )
+    assert max(map(len, said.splitlines())) <= 80
+
+
 def test_the_base_has_a_recovery_without_an_interval(content: dict[str, Any]) -> None:
     line = next(line for line in printed(content).splitlines() if line.startswith("base"))
     assert line.split()[-1] == "100.0"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from factory.data import ROW_COLUMNS, DataSpec, TextSpec, iterate_rows, iterate_texts
 from factory.errors import FactoryError
 from factory.recipe import load_recipe
 
@@ -118,3 +119,17 @@ def refused(path: Path, *overrides: str) -> str:
     assert caught.value.exit_code == 2
     assert "\n" not in message
     return message
+
+
+def load_rows(folder: Path, spec: DataSpec) -> Any:
+    """All rows that a stage reads, at once: a `datasets.Dataset`."""
+    from datasets import Dataset, Features, Value
+
+    rows = list(iterate_rows(folder, spec))
+    features = Features({role: Value("string") for role in ROW_COLUMNS})
+    return Dataset.from_dict({role: [row[role] for row in rows] for role in ROW_COLUMNS}, features=features)
+
+
+def load_texts(folder: Path, spec: TextSpec) -> list[str]:
+    """All texts that calibration reads, at once."""
+    return list(iterate_texts(folder, spec))

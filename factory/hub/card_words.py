@@ -55,7 +55,8 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 
 def cell(text: object) -> str:
     """Any text in one cell of a table, shown as it is; ends of lines as arrows, for cards hold no HTML."""
-    return pages.cell(text).replace("<br>", " \N{DOWNWARDS ARROW WITH CORNER LEFTWARDS} ")
+    lines = str(text).replace("\r\n", "\n").replace("\r", "\n")  # Markdown knows all three
+    return pages.cell(lines).replace("<br>", " \N{DOWNWARDS ARROW WITH CORNER LEFTWARDS} ")
 
 
 def quoted(text: str) -> str:

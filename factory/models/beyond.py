@@ -47,13 +47,7 @@ def derived(config: Mapping[str, Any], where: Path, names: Collection[str]) -> A
     """
     model_type = str(config.get("model_type"))
     settings = resolved(config, where)
-    classes = _causal_lms(model_type)
-    if not classes:
-        raise FactoryError(
-            f"transformers has no causal language model of model_type {model_type!r}",
-            where=str(where),
-            mend=f"Use a model of a family that transformers has, such as {', '.join(sorted(TABLE))}",
-        )
+    classes = causal_lms(model_type, where)
     wanted = (config.get("architectures") or classes)[0]
     if wanted not in classes:
         what = f"the model is a {wanted}, not the causal language model of {model_type}"
@@ -181,10 +175,21 @@ def resolved(config: Mapping[str, Any], where: Path) -> Any:
         raise FactoryError(what, where=str(where), mend="Fetch the model again") from None
 
 
-def _causal_lms(model_type: str) -> list[str]:
+def causal_lms(model_type: str, where: Path) -> list[str]:
+    """The classes that transformers loads a causal language model of a family as, by name.
+
+    Raises:
+        FactoryError: there is none, as of an encoder-decoder.
+    """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     classes = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type, ())
+    if not classes:
+        raise FactoryError(
+            f"transformers has no causal language model of model_type {model_type!r}",
+            where=str(where),
+            mend=f"Use a model of a family that transformers has, such as {', '.join(sorted(TABLE))}",
+        )
     return [classes] if isinstance(classes, str) else list(classes)
 
 

@@ -32,15 +32,24 @@ def dtype() -> str:
     return "auto" if device() == "cuda" else "float32"
 
 
-def causal_lm(folder: Path) -> Any:
+def causal_lm(folder: Path, as_dtype: str | None = None, **more: Any) -> Any:
     """The causal language model of a folder, in evaluation mode on `device()`.
 
+    Args:
+        folder: a stock model folder.
+        as_dtype: what its weights are loaded as; by default `dtype()`.
+        more: further arguments for `from_pretrained`.
+
     Raises:
-        FactoryError: no config.json, no safetensors, or some of the model's weights are not in them.
+        FactoryError: no config.json, a family without such models, no safetensors, or some of the model's
+            weights are not in them.
     """
     from transformers import AutoModelForCausalLM
 
-    return _load(AutoModelForCausalLM, folder)
+    from factory.models.beyond import causal_lms
+
+    causal_lms(str(read_config(folder).get("model_type")), folder)
+    return _load(AutoModelForCausalLM, folder, as_dtype=as_dtype, **more)
 
 
 def backbone(folder: Path) -> Any:
@@ -54,7 +63,7 @@ def backbone(folder: Path) -> Any:
     return _load(AutoModel, folder, whole=False)
 
 
-def _load(kind: Any, folder: Path, *, whole: bool = True) -> Any:
+def _load(kind: Any, folder: Path, *, whole: bool = True, as_dtype: str | None = None, **more: Any) -> Any:
     from transformers.utils.logging import disable_progress_bar
 
     config = read_config(folder)
@@ -62,7 +71,7 @@ def _load(kind: Any, folder: Path, *, whole: bool = True) -> Any:
     disable_progress_bar()  # the factory's own display says what is done
     with nullcontext() if whole else _without_head(config, folder):
         model, loading = kind.from_pretrained(
-            folder, dtype=dtype(), use_safetensors=True, output_loading_info=True
+            folder, dtype=as_dtype or dtype(), use_safetensors=True, output_loading_info=True, **more
         )
     # Some classes have a pooler behind the backbone, which no causal language model stores.
     missing = [str(key) for key in loading["missing_keys"] if whole or not str(key).startswith("pooler.")]

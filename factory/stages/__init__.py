@@ -1,4 +1,4 @@
-"""The verbs of the pipeline, one a file: importance prune regenerate train merge evaluate report sweep.
+"""The verbs of the pipeline, one a file, in the order of `NAMES`.
 
 A stage is a function of (frozen settings, input folders, output folder, progress). It knows nothing of
 other stages, of the store or of the command line. Every stage module has
@@ -13,6 +13,8 @@ and may have
     KEYLESS     settings, as pydantic's `exclude` wants them, that decide only how fast or where the work
                 is done: they are not in the key, so a run with others of them goes on where it was
 
+Facts may have `said`, sentences that a person is told in the terminal when the step is done.
+
 Heavy imports stand inside `run`, so that planning stays instant. `out` may hold what an interrupted
 run of the very same step left behind: long stages go on from there, the others start clean.
 """
@@ -26,7 +28,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-NAMES = ("importance", "prune", "regenerate", "train", "merge", "evaluate", "report", "sweep")
+NAMES = ("importance", "prune", "curate", "regenerate", "train", "merge", "evaluate", "report", "sweep")
 
 
 class Frozen(BaseModel):

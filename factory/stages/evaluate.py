@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from factory.errors import FactoryError
+from factory.models import load
 from factory.stages import Frozen, Progress
 from factory.tasks import results, rows
-from factory.tasks.samples import Journal, Sample, prompt_hash, read_parquet, write_parquet, write_text
+from factory.tasks.samples import Journal, Sample, prompt_hash, read_parquet, sign, write_parquet, write_text
 from factory.tasks.suites import SUITES, Task
 
 if TYPE_CHECKING:
     from lighteval.models.model_output import ModelResponse
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from factory.tasks.lighteval_compat import Question
     from factory.tasks.runner import Runner
 
-VERSION = 3
+VERSION = 4
 KEYLESS = {"batch_size"}  # after running out of memory, a smaller one goes on where the other was
 LIBRARIES = ("lighteval", "torch", "transformers", "tokenizers", "numpy")
 
@@ -83,12 +83,13 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     """Scores `inputs["model"]` on every task's rows in `inputs["data.<task>"]`.
 
     Returns:
-        The content of scores.json, plus `parameters`, `blocks` and `positions` of the model, and the
-        `notes` of the runner.
+        The content of scores.json, plus `parameters`, `blocks` and `positions` of the model, the `dtype` it
+        was computed in, and the `notes` of the runner.
 
     Raises:
         FactoryError: a dataset folder lacks a split, a column, a subject or enough rows, a row cannot be
-            read, the model has no tokenizer, or what it computes is not a number.
+            read, the model has no tokenizer or lacks weights, reads what comes behind a token, or what it
+            computes is not a number.
     """
     tasks = [SUITES[settings.suite][name] for name in settings.tasks]
     done = {task.task: out / "samples" / f"{task.task}.parquet" for task in tasks}
@@ -117,8 +118,9 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         finished += more
         progress(min(finished, total), total, "documents", current)
 
-    tokenizer = _load_tokenizer(inputs["model"])
-    model = _load_model(inputs["model"])
+    tokenizer = load.tokenizer(inputs["model"])
+    # Straight to where it computes: main memory may be smaller than a GPU's.
+    model = load.causal_lm(inputs["model"], device_map=load.device())
     runner = Runner(model, tokenizer, settings.batch_size, advance)
     for current, one in waiting.items():  # `advance` tells `current`
         one.score(runner)
@@ -142,8 +144,15 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "parameters": model.num_parameters(),
         "blocks": model.config.get_text_config(decoder=True).num_hidden_layers,
         "positions": runner.max_length,
+        "dtype": str(model.dtype).removeprefix("torch."),
         "notes": [*left_out, *runner.notes],
     }
+
+
+def finish(out: Path, key: str) -> None:
+    """Signs the samples, which may travel without the record beside them, with the key of the artifact."""
+    for path in sorted((out / "samples").glob("*.parquet")):
+        sign(path, key)
 
 
 def _told(settings: Settings, task: str) -> dict[str, str]:
@@ -262,27 +271,3 @@ def _sample(task: Task, question: Question, responses: Sequence[ModelResponse]) 
         prompt=prompt_hash(question.contexts),
         cut=max(one.truncated_tokens_count for one in responses),
     )
-
-
-def _load_model(folder: Path) -> PreTrainedModel:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    on_gpu = torch.cuda.is_available()
-    # Half precision has no speed to offer on most CPUs, and its rounding moves greedy answers.
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto" if on_gpu else torch.float32, device_map="cuda" if on_gpu else "cpu"
-    )
-    return model.eval()
-
-
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"the model has no tokenizer that can be loaded ({type(error).__name__})"
-        mend = "Save it beside the weights (tokenizer.save_pretrained)"
-        raise FactoryError(what, where=str(folder), mend=mend) from error
-    return tokenizer

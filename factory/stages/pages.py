@@ -98,6 +98,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     environment.filters |= {
         "percent": percent, "interval": interval, "points": points, "cell": cell,
         "duration": duration, "made": made_how, "verdict": verdict, "won_lost": won_lost,
+        "curated": curated, "taken": taken, "trained": trained_how,
     }  # fmt: skip
     environment.globals |= {"counted": counted, "limited": limited, "ranking_cells": ranking_cells}
     return environment.get_template(template).render(values)
@@ -145,6 +146,14 @@ def cell(text: object) -> str:
     return said.translate(_MARKS).replace("\r\n", "\n").replace("\n", "<br>")
 
 
+def trained_how(row: Mapping[str, Any]) -> str:
+    """By what method a variant was trained, in a few words."""
+    settings = row["settings"]
+    names = {"lora": "LoRA", "qlora": "QLoRA", "full": "all weights"}
+    said = "half of the weights" if settings["freeze"] == "half" else names[settings["method"]]
+    return f"{said}, distilled (β = {settings['beta']:g})" if settings["loss"] == "distill" else said
+
+
 def made_how(model: Mapping[str, Any]) -> str:
     """How a model came to be, in a few words."""
     if model["kind"] == "base":
@@ -155,3 +164,38 @@ def made_how(model: Mapping[str, Any]) -> str:
         return f"{model['method']} of {' and '.join(model['of'])}"
     targets = "regenerated" if model["targets"] == "self" else "original"
     return f"{targets} responses of {', '.join(model['data'])}"
+
+
+def curated(of: Mapping[str, Any]) -> str:
+    """What became of a dataset's rows before anybody read them, as sentences.
+
+    Args:
+        of: an entry of report.json's `curate`.
+    """
+    settings, facts = of["settings"], of["facts"]
+    said = [f"Of {counted(facts['rows_read'], 'row')} {facts['rows']:,} are left."]
+    if settings["overlap"]:
+        met = [
+            f"{rows:,} with {counted(facts['documents_met'][task], 'document')} of {task}"
+            for task, rows in facts["overlaps_by_task"].items()
+            if rows
+        ]
+        documents = sum(facts["documents"].values())
+        why = f"{settings['overlap']} words in a row, or the whole of a shorter question, with "
+        said.append(
+            f"Removed because they share {why}a scored benchmark: {', '.join(met)}."
+            if met
+            else f"None shares {why}one of {counted(documents, 'scored document')}."
+        )
+    if settings["deduplicate"]:
+        whose = "question" if settings["deduplicate"] == "questions" else "question and response"
+        removed = counted(facts["duplicates"], "row") if facts["duplicates"] else "none"
+        said.append(f"Removed because an earlier row has the same {whose}: {removed}.")
+    if settings["order"] == "random":
+        said.append(f"They are in an order drawn under the seed {settings['seed']}.")
+    return " ".join(said)
+
+
+def taken(facts: Mapping[str, Any]) -> str:
+    """`2,000 of math, 700 of chat`: the rows a variant took of each dataset."""
+    return ", ".join(f"{rows:,} of {name}" for name, rows in facts["taken"].items())

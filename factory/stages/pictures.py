@@ -1,4 +1,4 @@
-"""The report's two pictures: which blocks matter least, and what every variant recovers.
+"""The report's pictures: which blocks matter least, how variants learnt, and what every one recovers.
 
 Drawn by the report stage without a display. Colours stay apart for colour-blind readers (cividis; Okabe
 and Ito's palette), and every colour is said in words too.

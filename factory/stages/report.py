@@ -1,4 +1,4 @@
-"""Report: what a run gave, for people (report.md, two pictures) and programs (report.json). Last stage.
+"""Report: what a run gave, for people (report.md, pictures) and programs (report.json). Last stage.
 
 Everything printed comes from the records and files of the artifacts it is given; nothing is measured
 here but what follows from the scored documents: recoveries and paired differences with their intervals
@@ -19,15 +19,16 @@ from pydantic import Field
 from factory.errors import FactoryError
 from factory.metrics import METRICS
 from factory.metrics.choice import Chosen, ranking, sentence, texts_read
-from factory.stages import Frozen, Progress, pages, pictures
+from factory.stages import Frozen, Progress, learning_picture, pages, pictures
 from factory.tasks import lighteval_results
+from factory.training import FOLLOWING
 from factory.wording import limited
 
 if TYPE_CHECKING:
     from factory.paired import Paired
     from factory.tasks.bootstrap import Estimate
 
-VERSION = 5
+VERSION = 6
 LIBRARIES = ("jinja2", "matplotlib", "numpy")
 Kind = Literal["base", "pruned", "trained", "merged"]
 
@@ -71,12 +72,12 @@ class Settings(Frozen):
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
-    """Writes report.md, examples.md, report.json, two pictures and every model's lighteval results.
+    """Writes report.md, examples.md, report.json, pictures and every model's lighteval results.
 
     Args:
         settings: see `Settings`.
         inputs: artifact folders: `importance`, `prune`, `evaluate.<model>` for every model, and where the
-            recipe has them `regenerate.<dataset>`, `train.<variant>`, `merge.<variant>`.
+            recipe has them `curate.<dataset>`, `regenerate.<dataset>`, `train.<variant>`, `merge.<variant>`.
         out: receives the files; lighteval's in `lighteval/results/<recipe>/<model>/`.
         progress: told the steps done.
 
@@ -94,6 +95,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     pictures.save(pictures.importance(table, report["prune"]["blocks"]), out / "importance.png")
     said = next((f"{line}." for line in report["deviations"]), None)
     pictures.save(pictures.recovery(report["models"], report["confidence"], said), out / "recovery.png")
+    if curves := _curves(settings, report["train"]):
+        pictures.save(learning_picture.learning_curves(curves), out / "learning_curves.png")
     progress(2, 3, "steps", "pages")
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
@@ -162,6 +165,7 @@ def assemble(
         "comparisons": _comparisons(settings.models, base, records, paired),
         "importance": _importance(inputs["importance"], records),
         "prune": records["prune"]["facts"],
+        "curate": _of_stage("curate", records),
         "regenerate": _of_stage("regenerate", records),
         "train": _of_stage("train", records),
         "merge": _of_stage("merge", records),
@@ -235,14 +239,20 @@ def _comparisons(
 
     def training(name: str) -> Any:
         settings = records.get(f"train.{name}", {}).get("settings", {})
-        return settings.get("lora"), settings.get("sft")
+        told = ("method", "freeze", "loss", "beta", "long_rows", "lora")
+        sft = {key: value for key, value in settings.get("sft", {}).items() if key not in FOLLOWING}
+        return sft, [settings.get(key) for key in told]
+
+    def taken(name: str) -> Any:
+        return records.get(f"train.{name}", {}).get("facts", {}).get("taken")
 
     trained = [row for row in rows if row.kind == "trained"]
     found = [
         compared("self minus SFT", ours.name, theirs.name, same=training(ours.name) == training(theirs.name))
         for ours in trained
         for theirs in trained
-        if (ours.targets, theirs.targets) == ("self", "original") and set(ours.data) == set(theirs.data)
+        if (ours.targets, theirs.targets) == ("self", "original")
+        and (set(ours.data), taken(ours.name)) == (set(theirs.data), taken(theirs.name))
     ]
     names = {row.name for row in rows}
     for row in rows:
@@ -272,6 +282,21 @@ def _importance(folder: Path, records: Mapping[str, dict[str, Any]]) -> dict[str
         "why": sentence(table, found, exclude) if found else None,
         "ranking": ranking(table, len(removed), exclude, removed),
     }
+
+
+def _curves(settings: Settings, trained: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the picture of learning curves wants, in the order of the report."""
+    found = {row["name"]: row for row in trained}
+    return [
+        {
+            "name": row.name,
+            "targets": row.targets,
+            "loss": found[row.name]["settings"]["loss"],
+            "losses": found[row.name]["facts"]["losses"],
+        }
+        for row in settings.models
+        if row.name in found
+    ]
 
 
 def _of_stage(stage: str, records: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:

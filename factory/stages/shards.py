@@ -1,7 +1,8 @@
-"""The regenerated dataset on disk: parquet shards in file order, their README, and what they add up to.
+"""Datasets on disk as the stages write them: parquet shards in order, a README, and what they add up to.
 
-Under regenerate.py, beside generations.py. A shard is written whole or not at all, so a run that was
-killed goes on with the next one; sums and examples are read back from the shards, one at a time.
+Under regenerate.py, beside generations.py; curate.py writes its rows here too. A shard is written whole or
+not at all, so a run that was killed goes on with the next one; sums and examples are read back from the
+shards, one at a time.
 """
 
 from __future__ import annotations
@@ -39,13 +40,25 @@ def path(out: Path, number: int) -> Path:
     return out / "data" / f"train-{number:05}.parquet"
 
 
-def write(out: Path, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a shard, all of it or nothing."""
+def write(
+    out: Path,
+    number: int,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, tuple[str, str]] = COLUMNS,
+) -> None:
+    """Writes a shard, all of it or nothing.
+
+    Args:
+        out: the artifact's folder.
+        number: of the shard.
+        rows: with these columns.
+        columns: for each its type and what it holds.
+    """
     import pyarrow
     import pyarrow.parquet
 
     types = {"string": pyarrow.string(), "int64": pyarrow.int64(), "double": pyarrow.float64()}
-    schema = pyarrow.schema([(column, types[kind]) for column, (kind, _) in COLUMNS.items()])
+    schema = pyarrow.schema([(column, types[kind]) for column, (kind, _) in columns.items()])
     place = path(out, number)
     place.parent.mkdir(exist_ok=True)
     fresh = place.with_name(f".{place.name}.new")
@@ -89,13 +102,34 @@ def _rows(out: Path) -> Iterator[dict[str, Any]]:
 
 
 def readme(out: Path, name: str, made: str, reasons: Mapping[str, int]) -> None:
-    """Writes the README that `datasets.load_dataset` and people understand.
+    """Writes the README of a regenerated dataset.
 
     Args:
         out: the artifact's folder.
         name: of the dataset.
         made: how the responses were made, as sentences.
         reasons: rows by reason.
+    """
+    card(out, f"{name}, regenerated", made, COLUMNS, ("reason", "rows"), reasons)
+
+
+def card(
+    out: Path,
+    title: str,
+    made: str,
+    columns: Mapping[str, tuple[str, str]],
+    head: tuple[str, str],
+    counts: Mapping[str, int],
+) -> None:
+    """Writes a README that `datasets.load_dataset` and people understand.
+
+    Args:
+        out: the artifact's folder.
+        title: what it is.
+        made: how the rows were made, as sentences.
+        columns: for each its type and what it holds.
+        head: of the table of counts.
+        counts: what was counted.
     """
     text = f"""---
 configs:
@@ -104,16 +138,16 @@ configs:
   - split: train
     path: data/train-*.parquet
 ---
-# {name}, regenerated
+# {title}
 
 {made}
 
 | column | holds |
 |---|---|
-{chr(10).join(f"| {column} | {meaning} |" for column, (_, meaning) in COLUMNS.items())}
+{chr(10).join(f"| {column} | {meaning} |" for column, (_, meaning) in columns.items())}
 
-| reason | rows |
+| {" | ".join(head)} |
 |---|---|
-{chr(10).join(f"| {reason} | {count} |" for reason, count in reasons.items())}
+{chr(10).join(f"| {what} | {count} |" for what, count in counts.items())}
 """
     (out / "README.md").write_text(text, encoding="utf-8")

@@ -48,13 +48,13 @@ def draw(report: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(max(8.0, 5.2 * columns), 1.4 + 4.2 * lines), layout="constrained")
     grid = FigureCanvasAgg(figure).figure.subplots(lines, columns, sharey=True, squeeze=False)
     values = list({str(point["values"][key]): point["values"][key] for point in points}.values())
-    places, ticks = _places(values)
+    places, ticks, powers = _places(values)
     for axes, (others, here) in zip(grid.flat, panels.items(), strict=False):
         axes.axhline(1.0, color="black", linestyle="--", linewidth=1.2, label="base")
         for number, name in enumerate(looks):
             _line(axes, name, looks[name], here, key, places, number - (len(looks) - 1) / 2)
         axes.set_xticks(list(ticks), list(ticks.values()), fontsize=11)
-        axes.set_xlabel(key, fontsize=12)
+        axes.set_xlabel(f"{key}, logarithmic" if powers else key, fontsize=12)
         axes.set_title("\n".join(others), fontsize=11)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         axes.grid(axis="y", alpha=0.3)
@@ -93,21 +93,33 @@ def _looks(points: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str, str
     return looks
 
 
-def _places(values: Sequence[Any]) -> tuple[dict[str, float], dict[float, str]]:
-    """Where each value stands, by its text, and what is written there.
+def _places(values: Sequence[Any]) -> tuple[dict[str, float], dict[float, str], bool]:
+    """Where each value stands, by its text; what is written there; and whether by powers.
 
-    Numbers that lie about as far apart as their size says stand where they are, all else side by side.
+    Numbers that lie about as far apart as their size says stand where they are; where the largest is more
+    than five times the least, the logarithms do, if that parts them better. All else stands side by side.
     """
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) == len(values) > 1:
         ordered = sorted(numbers)
-        least = min(b - a for a, b in pairwise(ordered))
-        if ordered[-1] - ordered[0] <= 12 * least:  # farther apart, and the nearest two would touch
-            places = {str(v): (v - ordered[0]) / least for v in values}
-            return places, {places[str(v)]: str(v) for v in ordered}
+        gaps = [b - a for a, b in pairwise(ordered)]
+        powers = ordered[0] > 0 and ordered[-1] > 5 * ordered[0]
+        if powers:
+            ratios = [math.log(b / a) for a, b in pairwise(ordered)]
+            powers = min(ratios) / sum(ratios) > min(gaps) / sum(gaps)
+            gaps = ratios if powers else gaps
+        if sum(gaps) <= 12 * min(gaps):  # farther apart, and the nearest two would touch
+            stands = [sum(gaps[:i]) / min(gaps) for i in range(len(ordered))]
+            places = {str(v): stands[ordered.index(v)] for v in values}
+            return places, {places[str(v)]: _figure(v) for v in ordered}, powers
         values = ordered
     places = {str(value): float(i) for i, value in enumerate(values)}
-    return places, {place: text for text, place in places.items()}
+    return places, {places[str(value)]: _figure(value) for value in values}, False
+
+
+def _figure(value: Any) -> str:
+    """A value as it is written on the axis: whole numbers by thousands."""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _line(

@@ -1,16 +1,16 @@
-"""Train: LoRA fine-tuning of the pruned model on original or regenerated responses; merge and evaluate
-read the result.
+"""Train: fine-tuning of the pruned model on original or regenerated responses; merge and evaluate read the
+result.
 
-TRL's SFTTrainer with PEFT on conversational prompt/completion rows, so the loss is on the response and
-its stop token alone. `lora` and `sft` take PEFT's and TRL's own field names over our defaults
-(train_options.py).
-The adapter is merged into the weights: `model/` is a stock folder that differs from the pruned model in
-nothing but its weights. A run that was killed resumes from its last whole checkpoint, bit for bit.
+TRL's trainers with PEFT, told what to do by the words of factory/training.py. `lora` and `sft` take PEFT's
+and TRL's own field names over our defaults (train_options.py). Rows become tokens and labels in
+train_rows.py, methods are in train_methods.py, and train_watch.py stops what cannot come to good,
+and train_processes.py has several processes train together.
+`model/` is a stock folder that differs from the pruned model in nothing but its weights. A run that was
+killed resumes from its last whole checkpoint, bit for bit.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -19,21 +19,24 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from factory import prompts
-from factory.data import DataSpec, load_rows
-from factory.errors import FactoryError
+from factory.data import DataSpec
 from factory.models import load
-from factory.models.carried import carry_files
-from factory.models.checkpoint import follow_umask, stored_dtype
-from factory.stages import Frozen, Progress
-from factory.stages.train_options import REFUSALS, configs, refusal, refuse_tied, used
-from factory.wording import counted
+from factory.models.checkpoint import read_config
+from factory.stages import Frozen, Progress, train_processes
+from factory.stages.train_methods import freeze_half, model_to_train, refuse_tied, write_model
+from factory.stages.train_options import configs, used
+from factory.stages.train_processes import Strategy
+from factory.stages.train_rows import Renderer, Rows, stops_of, training_rows
+from factory.stages.train_watch import curve, fit, last_checkpoint, make_trainer, told_if_full
+from factory.training import FOLLOWING, Freeze, LongRows, Loss, Method
+from factory.training_rows import TrainingRows
 
-VERSION = 2
+VERSION = 3
 LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "peft", "accelerate")
+# Who looks on changes nothing; nor does how many share a step.
+KEYLESS: dict[str, Any] = {"sft": set(FOLLOWING), "processes": True, "strategy": True}
 
 CURVE_POINTS = 50
-_COMPLETE = "complete"  # a file in a checkpoint folder: everything before it was written
 
 
 class Settings(Frozen):
@@ -41,233 +44,153 @@ class Settings(Frozen):
 
     Attributes:
         data: the datasets, by name; their rows are put together and shuffled.
+        shares: of each dataset in the mix, where it takes counting rows to know how many that are.
         targets: `original` trains on the datasets' own responses (SFT), `self` on regenerated ones.
+        method: see factory/training.py.
+        freeze: of `full`, what does not learn.
+        loss: see factory/training.py.
+        beta: of `distill`: 0 forward KL, 1 reverse KL, between them generalised Jensen-Shannon.
+        long_rows: what becomes of rows longer than `sft.max_length`, or than the model reads.
         lora: fields of PEFT's LoraConfig over `LORA`.
-        sft: fields of TRL's SFTConfig over `SFT` and `SFT_ON`.
-        seed: of the shuffling, the adapter's first weights and dropout.
+        sft: fields of TRL's SFTConfig over `SFT`, `SFT_OF` and `SFT_ON`.
+        quantiser: of `qlora`, the version of the library that quantises: it decides the result.
+        seed: of the shuffling, the adapter's first weights, dropout and the half that is frozen.
+        processes: how many train together, see train_processes.py.
+        strategy: what each of several holds: `ddp` the whole model, `fsdp` (FSDP2) a part of it.
     """
 
     data: tuple[DataSpec, ...] = Field(min_length=1)
+    shares: dict[str, float] = Field(default_factory=dict)
     targets: Literal["original", "self"]
+    method: Method = "lora"
+    freeze: Freeze | None = None
+    loss: Loss = "sft"
+    beta: float = Field(default=0.0, ge=0, le=1)
+    long_rows: LongRows = "drop"
     lora: dict[str, Any] = Field(default_factory=dict)
     sft: dict[str, Any] = Field(default_factory=dict)
+    quantiser: str | None = None
     seed: int = 0
+    processes: int = 1
+    strategy: Strategy = "ddp"
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
-    """Writes model/ (merged, stock) and adapter/ (LoRA weights, as float32).
+    """Writes model/ (stock) and, of LoRA and QLoRA, adapter/ (its weights).
 
     Args:
         settings: see `Settings`.
-        inputs: `model`, the pruned model's folder; `data.<name>`, for each dataset its folder, or the
-            regenerated artifact where targets is `self`.
+        inputs: `model`, the pruned model's folder; `teacher`, of `distill` the base's; `data.<name>`, for
+            each dataset its folder, or the regenerated artifact where targets is `self`.
         out: may hold checkpoints/ of an interrupted run of the same step.
         progress: told the steps done, with the loss.
 
     Returns:
-        Rows trained on and left out as too long, tokens of those rows, steps, epochs, first and last
-        loss, the loss curve as [step, loss] pairs, parameters and how many of them were trained, and
-        `used`: the values behind the run, written in the recipe or not.
+        Rows `taken` of each dataset; of them rows trained on, left out, cut and empty; tokens and how many
+        have a label, steps, epochs, first and last loss, the curves as [step, value] pairs, whether there is
+        an adapter, parameters and how many of them were trained; `half`: of HFT the matrices and how many
+        were frozen; `used`: the values behind the run, written in the recipe or not; `measured`: what it
+        cost; `said`: what a person has to be told; `processes`: of several, how many, how they shared and
+        talked. Only the first process has facts, and writes.
 
     Raises:
         FactoryError: PEFT or TRL refuse a value, the tokenizer has no chat template, the template does
             not end a turn with a stop token, no row fits max_length, the device has too little memory,
-            or the weights grew until they were no numbers.
+            the loss grew beyond all bounds, or what the method or `report_to` needs is not installed.
     """
+    train_processes.one_gpu()
     import datasets
-    import torch
     import transformers
 
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    # Those of FSDP are of another kind: under another strategy training begins anew.
+    checkpoints = out / ("checkpoints-fsdp" if settings.strategy == "fsdp" else "checkpoints")
     source = inputs["model"]
-    tokenizer = load.tokenizer(source)
-    lora, arguments = configs(settings.lora, settings.sft, settings.seed, out / "checkpoints")
+    spread = settings.processes, settings.strategy
+    sft = train_processes.options(*spread, settings.method, settings.loss, settings.sft)
+    chosen = (settings.method, settings.loss, settings.beta, settings.lora, sft, settings.seed)
+    lora, arguments = configs(*chosen, checkpoints)
     transformers.set_seed(settings.seed)
-    # LoRA on frozen weights: on a CPU both are float32; on a GPU the base stays in its own dtype.
-    model = load.causal_lm(source).train()
-    refuse_tied(model, lora)
-    rows, tokens, left_out = _rows(settings, inputs, tokenizer, model, arguments.max_length)
-    trainer = _trainer(settings, model, tokenizer, (lora, arguments), rows, progress)
+    lighter = "Use `method: qlora`, a smaller base, or free the device's memory"
+    with told_if_full("to hold the model", "train.method", lighter):
+        model = model_to_train(settings.method, source, arguments)
+        teacher = load.causal_lm(inputs["teacher"]) if settings.loss == "distill" else None
+    if lora:
+        refuse_tied(model, lora)
+    tokenizer, room = load.tokenizer(source), _room(source, arguments.max_length)
+    found = TrainingRows(settings.targets, settings.data, inputs, settings.shares)
+    renderer = Renderer(tokenizer, stops_of(tokenizer, model.generation_config), str(source))
+    rows = training_rows(found, renderer, room, settings.long_rows, settings.seed)
+    half = freeze_half(model, settings.seed) if settings.freeze == "half" else None
+    tokens = rows.tokens / len(rows.dataset)
+    train_processes.portion(arguments, settings.loss, tokens, model.num_parameters())
+    trainer = make_trainer(
+        settings.loss, model, teacher, tokenizer, (lora, arguments), rows.dataset, progress
+    )
+    train_processes.prepare(trainer, *spread)
+    if "logging_steps" not in settings.sft:
+        arguments.logging_steps = _logging_steps(trainer)
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    _fit(trainer, _last_checkpoint(out / "checkpoints"))
-    state = trainer.state
-
-    _save_adapter(trainer.model, out / "adapter")
-    merged = trainer.model.merge_and_unload().to(getattr(torch, stored_dtype(source)))
-    shutil.rmtree(out / "model", ignore_errors=True)
-    merged.save_pretrained(out / "model")
-    carry_files(source, out / "model")
-    shutil.copyfile(source / "config.json", out / "model" / "config.json")
-    follow_umask(out)
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
-
-    curve = [[entry["step"], round(entry["loss"], 5)] for entry in state.log_history if "loss" in entry]
+    fit(trainer, train_processes.first_before_others(lambda: last_checkpoint(checkpoints)))
+    together = train_processes.facts(trainer, settings.strategy)
+    trained = train_processes.whole(trainer, settings.strategy, source, lora)
+    if not train_processes.is_first():
+        return {}
+    written = write_model(settings.method, trained, source, out)
+    for folder in out.glob("checkpoints*"):
+        shutil.rmtree(folder, ignore_errors=True)
     return {
-        "rows": len(rows),
-        "rows_left_out": left_out,
-        "tokens": tokens,
-        "steps": state.global_step,
-        "epochs": round(state.epoch, 3),
-        "loss_first": curve[0][1],
-        "loss_last": curve[-1][1],
-        "losses": curve[:: math.ceil(len(curve) / CURVE_POINTS)],
-        "parameters": merged.num_parameters(),
+        "taken": found.taken,
+        **_facts(rows, room, trainer),
+        "adapter": lora is not None,
+        "parameters": written.num_parameters(),
         "trainable_parameters": trainable,
-        "used": used(lora, trainer.args),
+        "half": half,
+        "used": used(settings.method, lora, trainer.args),
+        **together,
     }
 
 
-def _rows(
-    settings: Settings, inputs: Mapping[str, Path], tokenizer: Any, model: Any, max_length: int | None
-) -> tuple[Any, int, int]:
-    """The training rows as TRL wants them, shuffled; how many tokens they have; how many were too long."""
-    from datasets import Dataset
-
-    if not tokenizer.chat_template:
-        raise FactoryError(
-            "the tokenizer has no chat template",
-            where=str(inputs["model"]),
-            mend="Use an instruction-tuned model, or add chat_template.jinja to the base",
-        )
-    stops = model.generation_config.eos_token_id
-    stops = tokenizer.eos_token_id if stops is None else stops
-    stops = set(stops if isinstance(stops, list) else [stops])
-    rows, tokens, left_out = [], 0, 0
-    for spec in settings.data:
-        for instruction, context, response in _pairs(settings.targets, inputs[f"data.{spec.name}"], spec):
-            prompt = prompts.messages(spec.prompt, instruction, context)
-            completion = [{"role": "assistant", "content": response}]
-            ids = tokenizer.apply_chat_template(prompt + completion, tokenize=True, return_dict=False)
-            if not stops & set(ids[-3:]):  # some templates put a line end behind it
-                raise FactoryError(
-                    "the chat template does not end the assistant's turn with a stop token of the model, "
-                    "so the trained model would never stop",
-                    where=str(inputs["model"]),
-                    mend="Add the template's last token to eos_token_id in generation_config.json",
-                )
-            if max_length is not None and len(ids) > max_length:
-                left_out += 1
-                continue
-            rows.append({"prompt": prompt, "completion": completion})
-            tokens += len(ids)
-    if not rows:
-        raise FactoryError(
-            f"no row fits max_length, {max_length} tokens ({counted(left_out, 'row')} left out)",
-            where="train.sft.max_length",
-            mend="Raise it",
-        )
-    return Dataset.from_list(rows).shuffle(seed=settings.seed), tokens, left_out
+def _room(source: Path, max_length: int | None) -> int | None:
+    """How many tokens a row may have: no more than `max_length`, nor than the model has positions."""
+    positions = load.limits(read_config(source), source)[0]
+    return min((bound for bound in (max_length, positions) if bound is not None), default=None)
 
 
-def _pairs(targets: str, folder: Path, spec: DataSpec) -> list[tuple[str, str, str]]:
-    """(instruction, context, response) of each row of a dataset or of a regenerated artifact."""
-    columns = ["instruction", "context", "response"]
-    if targets == "original":
-        table = load_rows(folder, spec).to_dict()
-    else:
-        import pyarrow.parquet
-
-        table = pyarrow.parquet.read_table(folder / "data", columns=columns).to_pydict()
-    return list(zip(*(table[column] for column in columns), strict=True))
+def _logging_steps(trainer: Any) -> int:
+    """So often that a curve has its points; it divides save_steps, so a resumed curve is the same."""
+    steps = trainer.args.max_steps
+    if steps <= 0:
+        batches = len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps
+        steps = math.ceil(batches * trainer.args.num_train_epochs)
+    return 10 if steps >= 100 else 1
 
 
-def _trainer(
-    settings: Settings, model: Any, tokenizer: Any, options: tuple[Any, Any], rows: Any, progress: Progress
-) -> Any:
-    from transformers import PrinterCallback, TrainerCallback
-    from trl import SFTTrainer
-
-    class Report(TrainerCallback):
-        """Tells progress, logs what would be lost, and marks a checkpoint once all in it is on disk."""
-
-        loss = ""
-
-        def _log_too(self, state: Any, control: Any) -> None:
-            # A checkpoint does not hold the losses since the last log: a resumed run would forget them.
-            # And a recipe may log more rarely than it has steps, or never.
-            if control.should_save or state.global_step >= state.max_steps:
-                control.should_log = True
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if "loss" in (logs or {}):
-                self.loss = f"loss {logs['loss']:.3f}"
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self._log_too(state, control)
-            progress(state.global_step, state.max_steps, "steps", self.loss)
-
-        def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self._log_too(state, control)
-
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
-
-    lora, arguments = options
-    try:
-        trainer = SFTTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=rows,
-            processing_class=tokenizer,
-            peft_config=lora,
-            callbacks=[Report()],
-        )
-    except REFUSALS as error:
-        raise refusal("train", error) from error
-    trainer.remove_callback(PrinterCallback)
-    if "logging_steps" not in settings.sft:
-        steps = arguments.max_steps
-        if steps <= 0:
-            batches = len(trainer.get_train_dataloader()) / arguments.gradient_accumulation_steps
-            steps = math.ceil(batches * arguments.num_train_epochs)
-        arguments.logging_steps = 10 if steps >= 100 else 1  # divides save_steps: a resumed curve is the same
-    return trainer
+def _facts(rows: Rows, room: int | None, trainer: Any) -> dict[str, Any]:
+    state = trainer.state
+    losses = curve(state.log_history, "loss")
+    return {
+        "rows": len(rows.dataset),
+        "rows_left_out": rows.left_out,
+        "rows_cut": rows.cut,
+        "rows_empty": rows.empty,
+        "tokens": rows.tokens,
+        "tokens_trained": rows.trained,
+        "steps": state.global_step,
+        "epochs": round(state.epoch, 3),
+        "loss_first": losses[0][1],
+        "loss_last": losses[-1][1],
+        "losses": _thinned(losses),
+        "grad_norms": _thinned(curve(state.log_history, "grad_norm")),
+        "learning_rates": _thinned(curve(state.log_history, "learning_rate")),
+        "measured": trainer.measured.facts(),
+        "said": rows.said(room),
+    }
 
 
-def _fit(trainer: Any, checkpoint: str | None) -> None:
-    """Trains. What would end the same way again is told as such, with what to change."""
-    import torch
-
-    try:
-        trainer.train(resume_from_checkpoint=checkpoint)
-    except torch.OutOfMemoryError as error:
-        raise FactoryError(
-            f"the device has too little memory for a step ({str(error).split('. ')[0]})",
-            where="train.sft.per_device_train_batch_size",
-            mend="Lower it or max_length, or free the device's memory",
-        ) from error
-    except REFUSALS as error:  # such as a schedule that lacks one of its lr_scheduler_kwargs
-        raise refusal("train", error) from error
-    weights = (p for p in trainer.model.parameters() if p.requires_grad)
-    if not all(bool(p.isfinite().all()) for p in weights):
-        raise FactoryError(
-            "training diverged: the weights are no numbers any more",
-            where="train.sft.learning_rate",
-            mend="Lower it",
-        )
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end; torn ones are removed."""
-    whole = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / _COMPLETE).exists():
-            whole.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    return str(newest) if newest else None
-
-
-def _save_adapter(model: Any, folder: Path) -> None:
-    """The LoRA weights without what names this machine: PEFT writes the base's path and a card with it."""
-    shutil.rmtree(folder, ignore_errors=True)
-    model.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
-    path = folder / "adapter_config.json"
-    config = {**json.loads(path.read_text(encoding="utf-8")), "base_model_name_or_path": None}
-    if isinstance(config["target_modules"], list):  # a set until here, in any order
-        config["target_modules"].sort()
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def _thinned(points: list[list[float]]) -> list[list[float]]:
+    """At most about `CURVE_POINTS` of them, the first and the last among them."""
+    kept = points[:: math.ceil(len(points) / CURVE_POINTS) or 1]
+    return kept if kept[-1:] == points[-1:] else [*kept, points[-1]]

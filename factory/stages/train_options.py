@@ -5,6 +5,7 @@ Under train.py, which trains with them.
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from factory.errors import FactoryError
 from factory.models import load
+from factory.training import ADAPTERS, Loss, Method, missing_reporter
 
 # Defaults are ours where the paper gives none; rank and learning rate follow SDFT's LoRA runs.
 LORA: Mapping[str, Any] = {
@@ -24,7 +26,7 @@ SFT: Mapping[str, Any] = {
     "num_train_epochs": 2,
     "learning_rate": 1e-4,
     "lr_scheduler_type": "cosine",
-    "max_length": 1024,  # longer rows are left out, never cut: a cut response has no stop token
+    "max_length": 1024,  # of longer rows `long_rows` says what becomes
     "save_strategy": "steps",
     "save_steps": 50,
     "save_total_limit": 2,  # a kill may tear the newest
@@ -32,6 +34,8 @@ SFT: Mapping[str, Any] = {
     "log_level": "error",
     "disable_tqdm": True,
 }
+# Whole weights want smaller steps than an adapter that begins at zero: TRL's and HFT's rate.
+SFT_OF: Mapping[str, Mapping[str, Any]] = {"lora": {}, "qlora": {}, "full": {"learning_rate": 2e-5}}
 # A step reads about eight short rows on a GPU and four on a CPU, where packing gains nothing: its attention
 # computes the scores between packed rows too, and masks them.
 SFT_ON: Mapping[str, Mapping[str, Any]] = {
@@ -49,40 +53,65 @@ SFT_ON: Mapping[str, Mapping[str, Any]] = {
         "gradient_checkpointing": True,
     },
 }
+# TRL's trainer for distillation reads rows one by one. `lmbda` 0 and no `seq_kd`: it learns from the recipe's
+# responses and generates none of its own. Dropout stays what the recipe says.
+DISTILL: Mapping[str, Any] = {
+    "lmbda": 0.0,
+    "seq_kd": False,
+    "disable_dropout": False,
+    "packing": False,
+    "per_device_train_batch_size": 4,
+}
 
 REFUSALS = (TypeError, ValueError, AttributeError, KeyError, ImportError)
 """What PEFT and TRL raise at values they do not take."""
 
 
-def used(lora: Any, arguments: Any) -> dict[str, Any]:
+def used(method: Method, lora: Any, arguments: Any) -> dict[str, Any]:
     """The values a reader asks for first; a recipe may leave them to defaults of ours or the libraries'."""
     at_once = arguments.train_batch_size * arguments.world_size
     return {
+        "method": method,
         "learning_rate": arguments.learning_rate,
         "schedule": str(getattr(arguments.lr_scheduler_type, "value", arguments.lr_scheduler_type)),
-        "rank": lora.r,
-        "alpha": lora.lora_alpha,
+        "rank": lora.r if lora else None,
+        "alpha": lora.lora_alpha if lora else None,
         "batch": at_once * arguments.gradient_accumulation_steps,
         "packing": arguments.packing,
         "max_length": arguments.max_length,
+        "precision": "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32",
     }
 
 
-def configs(lora: Mapping[str, Any], sft: Mapping[str, Any], seed: int, checkpoints: Path) -> tuple[Any, Any]:
-    """PEFT's and TRL's own configuration objects.
+def configs(
+    method: Method,
+    loss: Loss,
+    beta: float,
+    lora: Mapping[str, Any],
+    sft: Mapping[str, Any],
+    seed: int,
+    checkpoints: Path,
+) -> tuple[Any, Any]:
+    """PEFT's and TRL's own configuration objects; the first is None where no adapter is trained.
 
     Args:
+        method: how it is trained.
+        loss: what is made small; of `distill` TRL's GKDConfig comes back, which is an SFTConfig.
+        beta: of `distill`: 0 is the divergence of the pruned model from the base (forward KL), 1 the other
+            way round, between them a mixture (generalised Jensen-Shannon).
         lora: fields of LoraConfig over `LORA`.
-        sft: fields of SFTConfig over `SFT` and `SFT_ON`.
+        sft: fields of SFTConfig over `SFT`, `SFT_OF`, `SFT_ON` and `DISTILL`.
         seed: the step's.
         checkpoints: the folder for them.
 
     Raises:
-        FactoryError: a library refuses a value.
+        FactoryError: a library refuses a value, or one to follow training with is missing.
     """
     from peft import LoraConfig
     from trl import SFTConfig
 
+    if missing := missing_reporter(sft.get("report_to")):
+        raise FactoryError(missing[0], where="train.sft.report_to", mend=missing[1])
     device = load.device()
     ours = {
         "output_dir": str(checkpoints),
@@ -92,8 +121,37 @@ def configs(lora: Mapping[str, Any], sft: Mapping[str, Any], seed: int, checkpoi
         "use_cpu": device == "cpu",
         "completion_only_loss": True,
     }
-    adapter = _checked("lora", LoraConfig, {**LORA, "task_type": "CAUSAL_LM"}, lora)
-    return adapter, _checked("sft", SFTConfig, {**SFT, **SFT_ON[device], **ours}, sft)
+    make: Callable[..., Any] = SFTConfig
+    special: dict[str, Any] = {}
+    if loss == "distill":
+        os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # a warning that its interface may change
+        from trl.experimental.gkd import GKDConfig
+
+        make, special = GKDConfig, {**DISTILL, "beta": beta}
+    defaults = {**SFT, **SFT_OF[method], **SFT_ON[device], **precision(device, sft), **special, **ours}
+    adapter = None
+    if method in ADAPTERS:
+        adapter = _checked("lora", LoraConfig, {**LORA, "task_type": "CAUSAL_LM"}, lora)
+    return adapter, _checked("sft", make, defaults, sft)
+
+
+def precision(device: str, sft: Mapping[str, Any]) -> dict[str, bool]:
+    """What activations are computed in, where a recipe leaves it open: bf16, or fp16 on a GPU without it.
+
+    Args:
+        device: from `load.device`.
+        sft: the recipe's fields; one of the two excludes the other.
+    """
+    for chosen, other in (("fp16", "bf16"), ("bf16", "fp16")):
+        if sft.get(chosen):
+            return {other: False}
+    if device != "cuda":
+        return {}
+    import torch
+
+    # Turing (T4) and older emulate bf16, slower than fp32.
+    able = torch.cuda.is_bf16_supported(including_emulation=False)
+    return {"bf16": able, "fp16": not able}
 
 
 def _checked(
@@ -116,16 +174,3 @@ def refusal(where: str, error: Exception) -> FactoryError:
     traceback.print_exception(error)  # into the step's log: the one line below may not be all
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return FactoryError(f"the library refuses this: {reason}", where=where, mend="Change it in the recipe")
-
-
-def refuse_tied(model: Any, lora: Any) -> None:
-    """A tied embedding is also the head; an adapter on one of the two would be lost or doubled on saving."""
-    if not model.config.get_text_config().tie_word_embeddings:
-        return
-    named = [lora.target_modules, lora.modules_to_save, lora.trainable_token_indices]
-    if any(name in str(part) for part in named for name in ("embed_tokens", "lm_head")):
-        raise FactoryError(
-            "this model's embeddings are also its head (tie_word_embeddings), so they cannot be trained",
-            where="train.lora",
-            mend="Leave embed_tokens and lm_head out",
-        )

@@ -27,22 +27,23 @@ class Encoder:
     Args:
         tokenizer: the model's own.
         longest: tokens the model can read.
+        vocabulary: how many different tokens it knows.
 
     Raises:
-        FactoryError: the tokenizer ends every text with a mark that cannot be told from the text.
+        FactoryError: the tokenizer ends every text with a mark that cannot be told from the text. Later:
+            it makes a token that the model does not know, or none at all of a prompt.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, longest: int) -> None:
-        self.tokenizer, self.longest = tokenizer, longest
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, longest: int, vocabulary: int) -> None:
+        self.tokenizer, self.longest, self.vocabulary = tokenizer, longest, vocabulary
         self._appended = _appended(tokenizer)
         self._prompts = PromptManager(use_chat_template=False)
 
     def prompts(self, docs: Sequence[Doc]) -> Iterator[Tokens]:
         """The whole prompt of each document."""
         for start in range(0, len(docs), _AT_ONCE):
-            yield from self._tokens(
-                [self._prompts.prepare_prompt(doc) for doc in docs[start : start + _AT_ONCE]]
-            )
+            texts = [self._prompts.prepare_prompt(doc) for doc in docs[start : start + _AT_ONCE]]
+            yield from (tokens if len(tokens) else self._nothing() for tokens in self._tokens(texts))
 
     def questions(self, docs: Sequence[Doc], some: Sequence[int]) -> tuple[list[Question], dict[int, int]]:
         """The questions of some documents, and by document how many tokens were cut from the left.
@@ -74,11 +75,16 @@ class Encoder:
         wholes = iter(self._tokens([context + choice for context, choices in pairs for choice in choices]))
         made: dict[int, list[tuple[Tokens, Tokens, Place, int]]] = {d: [] for d in some}
         for d, (_, choices), context in zip(some, pairs, contexts, strict=True):
+            begin = context if len(context) else self._nothing()
             for c in range(len(choices)):
-                whole = next(wholes)
-                # Both may merge into as many tokens; one must be left to judge (as lighteval has it).
-                start = min(len(context), len(whole) - 1)
-                target = whole[start:][-self.longest :]
+                whole = next(wholes) if len(context) else np.concatenate([begin, next(wholes)])
+                if len(whole) > len(begin):
+                    # Where the last of the prompt merges with the choice, the prompt is read as it is alone.
+                    target = whole[len(begin) :]
+                    whole = np.concatenate([begin, target])
+                else:  # both merged into as many tokens; one must be left to judge (as lighteval has it)
+                    target = whole[-1:]
+                target = target[-self.longest :]
                 read = whole[-(self.longest + 1) :][:-1]
                 made[d].append((read, target, (d, c), max(0, len(whole) - 1 - len(read))))
         return made
@@ -92,7 +98,23 @@ class Encoder:
     def _tokens(self, texts: list[str]) -> list[Tokens]:
         """What the tokenizer makes of each text, short of the marks that it puts behind."""
         ids = self.tokenizer(texts)["input_ids"]
-        return [np.array(one[: len(one) - self._appended], dtype=np.int32) for one in ids]
+        made = [np.array(one[: len(one) - self._appended], dtype=np.int32) for one in ids]
+        largest = max((int(one.max()) for one in made if len(one)), default=0)
+        if largest >= self.vocabulary:  # on a GPU this would be a failed assertion without a name
+            what = f"the tokenizer makes token {largest:,}, and the model knows {self.vocabulary:,} of them"
+            raise self._refusal(what, "Put the model's own tokenizer beside its weights")
+        return made
+
+    def _nothing(self) -> Tokens:
+        """What is read where there is no prompt: the end of a text before, as in v1."""
+        end = self.tokenizer.eos_token_id
+        if end is None:
+            what = "a prompt is empty, and the tokenizer has no end of text that could stand for it"
+            raise self._refusal(what, "Give the task a prompt, or the tokenizer an eos_token")
+        return np.array([end], dtype=np.int32)
+
+    def _refusal(self, what: str, mend: str) -> FactoryError:
+        return FactoryError(what, where=self.tokenizer.name_or_path or None, mend=mend)
 
 
 def _appended(tokenizer: PreTrainedTokenizerBase) -> int:

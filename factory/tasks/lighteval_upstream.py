@@ -8,6 +8,25 @@
 
 The factory's evaluation does not pass here; it is for those who want the suite in lighteval itself. Each
 workaround stands beside its cause and goes when its test in tests/tasks/test_lighteval_upstream.py fails.
+
+lighteval's own vLLM back end cannot stand beside this package, and no workaround here would make it: 0.13
+imports vLLM only where 0.10.0 <= its version < 0.10.2 (`utils/imports.is_package_available`; of any other
+the names are mocks and `@requires` refuses). That vLLM pins torch 2.7.1 and reads
+`tokenizer.all_special_tokens_extended`, which transformers 5 took away. Of a vLLM that takes our torch
+(0.29), models/vllm/vllm_model.py asks for what is gone: `vllm.transformers_utils.tokenizer`,
+`LLM.generate(prompt_token_ids=)`, the argument `swap_space` and `max_seq_len_to_capture`. lighteval's
+unreleased main has moved on (its pull requests 1173 and 1211). Until then its command `vllm` needs an
+environment of its own, with transformers < 5 and this package without its dependencies:
+
+    pip install "lighteval[vllm]==0.13.0" "transformers<5" && pip install --no-deps model-factory
+    python -m factory.tasks.lighteval_upstream vllm \\
+        "model_name=my-org/my-model,override_chat_template=False,max_model_length=8192" \\
+        "$(python -m factory.tasks.openllm_v1)" --custom-tasks factory.tasks.openllm_v1
+
+That was read in the sources of lighteval 0.13.0, vLLM 0.10.1.1 and 0.29.0. Run were the task module with
+transformers 4.57 (its scores are the same) and the command up to loading vLLM, never a GPU. Without
+`max_model_length` prompts are cut at `max_seq_len_to_capture`, 8,192 tokens or fewer; and of a tokenizer
+that transformers 5 saved, transformers 4 wants `tokenizer_class` to be `PreTrainedTokenizerFast`.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ class Reader:
         pads_inside: whether padding may stand between two pieces of a sequence; see `expect`.
         fans: whether several continuations of a row can be read in one pass; see `expect`.
         bytes_a_token: what a token takes in the cache; 0 with an obstacle.
+        looks_ahead: whether outputs change with what comes behind them, as an encoder's do.
     """
 
     def __init__(self, model: PreTrainedModel, padding: int) -> None:
@@ -49,6 +50,7 @@ class Reader:
         self.pads_inside = self.fans = False
         self._window: int | None = None
         self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        self.looks_ahead = self._looks_ahead()
         self.obstacle: str | None = None
         self.obstacle = self._kind_of_cache() or self._try_out()
         self._can = (self.pads_inside, self.fans)
@@ -238,6 +240,15 @@ class Reader:
         self._window = min(windows, default=None)
         self.pads_inside = self._window is None or self._window > _TRIED
         return None
+
+    def _looks_ahead(self) -> bool:
+        """Reads the same tokens before two different ones."""
+        size = self.model.config.get_text_config(decoder=True).vocab_size
+        start = (np.arange(_TRIED // 2, dtype=np.int32) * 7 + 5) % size
+        before, behind = len(start), [np.array([token % size], dtype=np.int32) for token in (3, size - 4)]
+        rows = [np.concatenate([start, token]) for token in behind]
+        one, other = self.end(rows, None, [before + 1] * 2).split(before + 1)
+        return not self._agrees(one[:before], lambda: other[:before])
 
     def _try_out(self) -> str | None:
         """Reads a few tokens both ways; finds out `pads_inside`, `fans` and `bytes_a_token`."""

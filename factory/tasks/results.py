@@ -110,6 +110,11 @@ def _other_rows(task: Task, groups: Sequence[Rows], shots: int) -> Iterator[str]
             f"{task.task} lacks {len(missing)} of its {len(task.subjects)} subjects: not comparable "
             f"({', '.join(missing)})"
         )
+    # A folder's only configuration is read, whatever it is called: ARC-Easy's rows are as ARC-Challenge's.
+    for other in {
+        one.config: None for one in groups if task.config and one.config not in (None, task.config)
+    }:
+        yield f"{task.task}: the rows are those of '{other}', not of '{task.config}': not comparable"
     scored, examples = (sum(len(getattr(one, kind)) for one in groups) for kind in ("scored", "examples"))
     if task.rows not in (None, scored):
         yield f"{task.task}: the rows are {scored:,} of {task.rows:,}: not comparable"

@@ -17,6 +17,8 @@ from factory.tasks.document import Document
 from factory.tasks.suites import Task, wanted
 from factory.wording import counted
 
+_UNNAMED = ("", "default")  # what a dataset's only configuration is called that nobody named
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -26,11 +28,13 @@ class Rows:
         group: the subject, else the task.
         scored: what is asked, in file order.
         examples: what the solved examples are drawn from.
+        config: the dataset configuration they were read from, where it has a name.
     """
 
     group: str
     scored: list[Document]
     examples: list[Document]
+    config: str | None = None
 
 
 def part_of(task: Task, shots: int, limit: int | None) -> Wanted:
@@ -77,7 +81,8 @@ def read(task: Task, folder: Path, shots: int, limit: int | None) -> list[Rows]:
                 f"but split '{task.shots_split}' has {counted(len(examples), 'row')}"
             )
             raise FactoryError(what, where=where, mend="Ask for fewer shots or add rows")
-        groups.append(Rows(config if task.by_subject else task.task, scored, examples))
+        named = config if config not in _UNNAMED else None
+        groups.append(Rows(config if task.by_subject else task.task, scored, examples, named))
     return groups
 
 
@@ -120,8 +125,8 @@ def _in_words(error: Exception) -> str:
 
 def _check(document: Document, task: Task) -> None:
     """Refuses, as a ValueError, what renders but cannot be scored."""
-    if task.metric == "acc_norm" and min(map(len, document.choices)) < 2:
-        raise ValueError("a choice is empty, which has no log-probability per character")
+    if task.metric != "exact_match" and not all(choice.strip() for choice in document.choices):
+        raise ValueError("a choice is empty, which has no log-probability")
     # A label of -1 marks a row whose answer is kept secret, and would index the last choice.
     if not document.gold or not all(0 <= index < len(document.choices) for index in document.gold):
         raise ValueError("none of its choices is marked as right")

@@ -57,6 +57,9 @@ class Runner(LightevalModel):
     Attributes:
         cut: documents whose prompt did not fit the model and lost its beginning, so far.
         notes: what a reader of the scores should know about how they were computed.
+
+    Raises:
+        FactoryError: the model is an encoder.
     """
 
     def __init__(
@@ -73,6 +76,12 @@ class Runner(LightevalModel):
         self.config = ModelConfig(model_name=model.config.name_or_path or model.config.model_type)
         self._cache = _NoCache()
         self._reader = Reader(model, tokenizer.pad_token_id or 0)
+        if self._reader.looks_ahead:  # transformers loads it all the same, with a warning in a log
+            raise FactoryError(
+                f"the {model.config.model_type} is an encoder: each of its tokens sees those behind it",
+                where=model.config.name_or_path or None,
+                mend="Use a decoder-only language model",
+            )
         self._bounds = _bounds(model, batch_size, memory)
         self.notes: tuple[str, ...] = ()
         if self._reader.obstacle:
@@ -130,9 +139,10 @@ class Runner(LightevalModel):
         Documents of one task and id come in the same batch; prefixes are shared within a task.
 
         Raises:
-            FactoryError: a log-probability is not finite; names task and row.
+            FactoryError: a log-probability is not finite (names task and row), or the tokenizer is another
+                model's.
         """
-        judge, encoder = Judge(self._reader, self._bounds), Encoder(self.tokenizer, self.max_length)
+        judge, encoder = Judge(self._reader, self._bounds), self._encoder()
         for group in _by_task(docs).values():
             if all(d in done for d in group):
                 continue
@@ -161,9 +171,10 @@ class Runner(LightevalModel):
         is cut from the left so that prompt and continuation fit the model. `done` is as in `judged`.
 
         Raises:
-            FactoryError: the best logit of a row is not finite; names task and row.
+            FactoryError: the best logit of a row is not finite (names task and row), or the tokenizer is
+                another model's.
         """
-        encoder = Encoder(self.tokenizer, self.max_length)
+        encoder = self._encoder()
         for group in _by_task(docs).values():
             if all(d in done for d in group):
                 continue
@@ -193,6 +204,10 @@ class Runner(LightevalModel):
                     )
                     answered.append((d, response))
                 yield self._finished(answered, len(members))
+
+    def _encoder(self) -> Encoder:
+        vocabulary = self.model.config.get_text_config(decoder=True).vocab_size
+        return Encoder(self.tokenizer, self.max_length, vocabulary)
 
     def _finished(self, answered: Batch, questions: int) -> Batch:
         self.cut += sum(response.truncated_tokens_count > 0 for _, response in answered)

@@ -131,6 +131,19 @@ def write_parquet(samples: Iterable[Sample], path: Path, told: Mapping[str, str]
     _write_whole(path, lambda place: pq.write_table(table, place))
 
 
+def sign(path: Path, key: str) -> None:
+    """Puts the key of the scores into a file's metadata: whose answers they are, wherever it goes.
+
+    Safe to be interrupted in and to be done again.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    told = {**(table.schema.metadata or {}), b"factory.key": json.dumps(key).encode()}
+    if told != table.schema.metadata:
+        _write_whole(path, lambda place: pq.write_table(table.replace_schema_metadata(told), place))
+
+
 def read_parquet(path: Path) -> list[Sample]:
     """The rows of a file that `write_parquet` wrote, in its order."""
     import pyarrow.parquet as pq

@@ -59,7 +59,7 @@ class Task:
         shots_split: the split the solved examples come from.
         shots: how many solved examples stand before a question.
         sampling: `random`: drawn anew for every question from one generator; `first`: the first rows.
-        metric: how a question is scored.
+        metric: how a question is scored. `exact_match` is GSM8K's, with its stops and its `#### n`.
         chance: what guessing scores.
         columns: what a row must have.
         document: renders a row.

@@ -52,3 +52,16 @@ def test_the_peers_way_gives_our_figures(tiny_model: Path) -> None:
         # Theirs leaves out the run at the beginning; at the end it has the state behind the norm.
         theirs = peer_pruneme.distances(model, tokens, n)
         assert theirs[:-1] == pytest.approx(ours["distances"][n - 1][1:-1], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_curate_finds_what_it_planted() -> None:
+    command = [sys.executable, str(ROOT / "tests/benchmarks/curate.py"), "--rows", "1000"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    table = [line.split(" | ") for line in ended.stdout.splitlines()[2:]]
+    assert {cells[1]: (cells[-2], cells[-1].strip(" |")) for cells in table} == {
+        "reading": ("0", "0"), "duplicates": ("100", "0"), "order": ("0", "0"), "overlaps": ("0", "1"),
+        "all": ("100", "1"),
+    }  # fmt: skip

@@ -60,7 +60,9 @@ def build(
     out.mkdir()
     settings = reported.SETTINGS.model_copy(update={"suite": suite, "recipe": NAME})
     report.run(settings, roles, out, lambda *a, **k: None)
-    (out / "record.json").write_text(json.dumps({**_record(roles["prune"]), "name": "report", "stage": "report"}))
+    (out / "record.json").write_text(
+        json.dumps({**_record(roles["prune"]), "name": "report", "stage": "report"})
+    )
     return _stored(runs, {**roles, "report": out})
 
 
@@ -120,7 +122,9 @@ def _stored(runs: Path, roles: Mapping[str, Path]) -> Path:
         (folder / "record.json").write_text(json.dumps(record))
         place = runs / "store" / record["stage"] / record["key"]
         shutil.copytree(folder, place)
-        steps.append(StepLine(name=record["name"], stage=record["stage"], key=record["key"], done=True, seconds=1.0))
+        steps.append(
+            StepLine(name=record["name"], stage=record["stage"], key=record["key"], done=True, seconds=1.0)
+        )
     folders = {"model": "/home/somebody/models/tiny"}
     recipe = {
         "name": NAME, "seed": 7, "base": folders, "prune": {"drop": 3, "calibration": {"dataset": "x/y"}},

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from card_runs import build
 from huggingface_hub import DatasetCard, ModelCard
+from local_hub import Served
 
 from factory.errors import FactoryError
 from factory.hub.card import Card, dataset_card, model_card
@@ -126,3 +127,26 @@ def test_a_dataset_is_licensed_as_its_source_and_tells_the_writers_terms(
     card = dataset_card(run, "math", "org/rows", {}, "mit")
     assert DatasetCard(card.text).data.license == "mit"
     assert "**Built with Llama.**" in card.text and 'to begin with "Llama"' in card.text
+
+
+def test_a_base_on_the_hub_is_asked_at_its_commit(tmp_path: Path, tiny_model: Path, hub: Served) -> None:
+    hub.create("acme/base")
+    told = hub.client(
+        f"""
+card = b"---\\nlicense: mit\\nlanguage: fr\\n---\\n"
+operations = [Add("README.md", card), Add("config.json", {str(tiny_model / "config.json")!r})]
+told = {{"commit": api.create_commit("acme/base", operations, commit_message="base").oid}}
+api.create_commit("acme/base", [Add("README.md", b"later")], commit_message="another")
+""",
+        tmp_path / "a",
+    )
+    run = build(tmp_path / "runs", tiny_model, base=f"hub:acme/base@{told['commit']}")
+    code = f"""
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from factory.hub.card import model_card
+told = {{"text": model_card(Path({str(run)!r}), "merged", "org/x", {{}}).text}}
+"""
+    text = hub.client(code, tmp_path / "b", None)["text"]
+    data = ModelCard(text).data
+    assert (data.license, data.language, data.base_model) == ("mit", "fr", ["acme/base"])
+    assert f'revision="{told["commit"]}"' in text and "| | base | merged | change |" in text

@@ -1,4 +1,4 @@
-"""Cards of a real small run: their snippets run, their data loads, the Hub accepts them, a browser shows them."""
+"""Cards of a real small run: snippets run, data loads, the Hub accepts them, a browser shows them."""
 
 from __future__ import annotations
 

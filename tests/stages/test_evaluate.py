@@ -294,6 +294,8 @@ def truth(choices: list[Any], labels: list[int]) -> dict[str, Any]:
         ("truthfulqa", truth(["yes", None], [1, 0]), "its column 'mc2_targets' has an entry that is empty"),
         ("truthfulqa", truth(["yes"], [1, 0]), "its choices are 1, its labels 2"),
         ("truthfulqa", truth(["yes", "no"], [1, 7]), "a label is neither 0 nor 1"),
+        ("truthfulqa", truth(["yes", ""], [1, 0]), "a choice is empty"),
+        ("winogrande", {**winogrande_row(0), "sentence": "It was _"}, "a choice is empty"),
     ],
 )
 def test_a_row_without_a_usable_answer_is_named(

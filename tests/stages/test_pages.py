@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reported import TASKS, artifacts, edit_record, report_on, score_all
+from reported import TASKS, artifacts, edit_record, record, report_on, score_all
 
 from factory.models import blocks
 from factory.stages import pages
 
+NONE = "\N{EN DASH}"  # in a cell that has no figure
 Made = tuple[dict[str, Any], str]
 
 
@@ -93,15 +94,47 @@ def test_training_tells_the_values_behind_it(tmp_path: Path, made: Made) -> None
     assert [row[0] for row in rows] == ["math-sft", "math-self", "text-self"]
     assert dict(zip(head[1:], rows[0][1:], strict=True)) == {
         "learning rate": "0.0002", "schedule": "cosine", "LoRA rank": "8", "LoRA alpha": "16",
-        "rows a step": "4", "max length, tokens": "1024", "rows left out as longer": "7",
+        "rows a step": "4", "max length, tokens": "1024", "precision": "fp32", "tokens/s": "24,000",
+        "GPU memory": NONE,
     }  # fmt: skip
-    head, row = rows_of(made[1], "| variant | rows | tokens |")[:2]
+    head, row = rows_of(made[1], "| variant | method | rows |")[:2]
     assert dict(zip(head, row, strict=True))["epochs"] == "12"
+    assert "![Learning curves](learning_curves.png)" in made[1]
+    assert "- math-sft: 7 rows left out: longer than 1,024 tokens.\n" in made[1]
     inputs = artifacts(tmp_path)
     used = json.loads((inputs["train.math-sft"] / "record.json").read_text())["facts"]["used"]
     edit_record(inputs["train.math-sft"], "facts", used={**used, "packing": True, "max_length": None})
     row = rows_of(report_on(inputs, tmp_path / "out")[1], "| variant | learning rate |")[1]
     assert row[5:7] == ["4 (packs of rows)", "no bound"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "LoRA"),
+        ({"method": "qlora"}, "QLoRA"),
+        ({"method": "full"}, "all weights"),
+        ({"method": "full", "freeze": "half"}, "half of the weights"),
+        ({"loss": "distill", "beta": 0.5}, "LoRA, distilled (β = 0.5)"),
+    ],
+)
+def test_the_method_is_said_in_words(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    inputs = artifacts(tmp_path)
+    edit_record(inputs["train.math-sft"], "settings", **settings)
+    frozen = {"matrices": 42, "frozen": 21} if "freeze" in settings else None
+    used = json.loads((inputs["train.math-sft"] / "record.json").read_text())["facts"]["used"]
+    if settings.get("method") == "full":
+        used = {**used, "rank": None, "alpha": None}
+    edit_record(inputs["train.math-sft"], "facts", half=frozen, used=used)
+    content, page = report_on(inputs, tmp_path / "out")
+    row = rows_of(page, "| variant | method | rows |")[1]
+    assert row[:2] == ["math-sft", said]
+    assert ("- math-sft: of the blocks' 42 matrices 21 stayed as they were" in page) == bool(frozen)
+    ranks = rows_of(page, "| variant | learning rate |")[1][3:5]
+    assert ranks == ([NONE, NONE] if settings.get("method") == "full" else ["8", "16"])
+    # Whoever trains by another method compares more than the responses.
+    compared = next(c for c in content["comparisons"] if c["against"] == "math-sft")
+    assert compared["same"] == (not settings)
 
 
 def test_an_interval_without_width_is_no_certainty(tmp_path: Path, made: Made) -> None:
@@ -199,3 +232,60 @@ def test_named_blocks_are_said_to_be_named(tmp_path: Path) -> None:
     page = report_on(inputs, tmp_path / "out")[1]
     assert "Removed: **blocks 1 and 4..5, 0-based, of 12**" in page
     assert "The recipe names these blocks." in page and "Why these" not in page
+
+
+CURATED = {
+    "rows_read": 2995, "rows": 2980, "duplicates": 12, "overlaps": 3,
+    "overlaps_by_task": {"arc": 0, "mmlu": 3}, "documents_met": {"arc": 0, "mmlu": 1},
+    "documents": {"arc": 1172, "mmlu": 1140},
+    "examples": [
+        {"row": 233, "why": "duplicate", "first": 200, "begins": "Name | a book." + " Please." * 20},
+        {"row": 987, "why": "overlap", "task": "mmlu", "group": "astronomy", "document": 2,
+         "words": "why is the sky blue", "begins": "Why is the sky blue?"},
+    ],
+}  # fmt: skip
+CHOSEN = {"deduplicate": "questions", "overlap": 13, "order": "random", "seed": 77}
+
+
+def test_what_became_of_the_rows_is_told_in_words(tmp_path: Path, made: Made) -> None:
+    assert "## Which rows" not in made[1]
+    inputs = artifacts(tmp_path)
+    inputs["curate.text"] = record(tmp_path / "c", "curate/text", CURATED, **CHOSEN)
+    content, page = report_on(inputs, tmp_path / "out")
+    assert [row["name"] for row in content["curate"]] == ["text"]
+    assert (
+        "- **text**: Of 2,995 rows 2,980 are left. Removed because they share 13 words in a row, or the "
+        "whole of a shorter question, with a scored benchmark: 3 with 1 document of mmlu. Removed because an "
+        "earlier row has the same question: 12 rows. They are in an order drawn under the seed 77.\n"
+    ) in page
+    _, twice, overlap = rows_of(page, "| dataset | removed row")
+    assert twice[:2] == ["text", "233"] and twice[3:] == ["row 200", "–"]  # noqa: RUF001
+    assert twice[2].startswith("Name &#124; a book. Please.") and len(twice[2]) < 90
+    assert overlap == [
+        "text", "987", "Why is the sky blue?", "mmlu, astronomy, document 2", "why is the sky blue",
+    ]  # fmt: skip
+    assert "| curate/text | 77 |" in page
+    for rows in re.findall(r"(?:^\|.*\n)+", page, flags=re.MULTILINE):
+        assert len({line.count("|") for line in rows.splitlines()}) == 1, rows
+
+
+def test_where_nothing_was_removed_the_page_says_so(tmp_path: Path) -> None:
+    none = {"duplicates": 0, "overlaps": 0, "overlaps_by_task": {"arc": 0}, "documents_met": {"arc": 0}}
+    facts = {**CURATED, **none, "rows": 2995, "documents": {"arc": 1172}, "examples": []}
+    said = pages.curated({"settings": {**CHOSEN, "order": "file", "deduplicate": "rows"}, "facts": facts})
+    assert said == (
+        "Of 2,995 rows 2,995 are left. None shares 13 words in a row, or the whole of a shorter question, "
+        "with one of 1,172 scored documents. Removed because an earlier row has the same question and "
+        "response: none."
+    )
+
+
+def test_the_rows_taken_of_each_dataset_are_told(tmp_path: Path, made: Made) -> None:
+    head, row = rows_of(made[1], "| variant | method |")[:2]
+    assert dict(zip(head, row, strict=True))["rows taken"] == "107 of math"
+    inputs = artifacts(tmp_path)
+    edit_record(inputs["train.math-sft"], "facts", taken={"math": 2000, "text": 700})
+    content, page = report_on(inputs, tmp_path / "out")
+    assert rows_of(page, "| variant | method |")[1][-1] == "2,000 of math, 700 of text"
+    # Trained on other rows of the same dataset, the two are no longer comparable.
+    assert [row["kind"] for row in content["comparisons"]] == ["merged minus best part"]

@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from reported import distances
 
-from factory.stages import pictures
+from factory.stages import learning_picture, pictures
 
 
 def texts(figure: Any) -> dict[str, Bbox]:
@@ -131,6 +131,45 @@ def test_an_interval_stands_out_from_its_marker(half: float) -> None:
     marker = next(line for line in drawn if len(line.get_xdata()) == 1)
     assert list(ends.get_xdata()) == pytest.approx([0.8 - half, 0.8 + half])
     assert ends.get_markersize() > 2 * marker.get_markersize()
+
+
+def curve(name: str, targets: str = "self", loss: str = "sft", steps: int = 30) -> dict[str, Any]:
+    losses = [[step, 0.3 + 2 * 0.9**step + 0.05 * (step % 3)] for step in range(1, steps + 1)]
+    return {"name": name, "targets": targets, "loss": loss, "losses": losses}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [curve("only", steps=1)],
+        [curve("plain", "original"), curve("own"), curve("taught", loss="distill")],
+        [curve(f"a-rather-long-name-of-variant-{i}", "self" if i % 2 else "original") for i in range(14)],
+    ],
+)
+def test_learning_curves_are_legible(rows: list[dict[str, Any]]) -> None:
+    figure = learning_picture.learning_curves(rows)
+    assert_legible(figure)
+    names = {name.partition(": ")[2] for name in texts(figure)}
+    assert names >= {row["name"] for row in rows}
+    assert len(figure.axes) == len({(row["targets"], row["loss"]) for row in rows})
+
+
+def test_two_learning_curves_never_look_alike() -> None:
+    rows = [curve(f"variant-{i}") for i in range(30)]
+    lines = learning_picture.learning_curves(rows).axes[0].lines
+    order = {stroke: i for i, stroke in enumerate(learning_picture.STROKES)}
+    looks = [(learning_picture.COLOURS[i % 7], learning_picture.STROKES[i % 5]) for i in range(30)]
+    assert len(order) == 5 and len(set(looks)) == 30
+    assert [line.get_color() for line in lines] == [colour for colour, _ in looks]
+
+
+def test_the_losses_of_other_texts_have_a_scale_of_their_own() -> None:
+    """Those of original responses may be twenty times as high."""
+    high = curve("plain", "original")
+    high["losses"] = [[step, 20 * loss] for step, loss in high["losses"]]
+    above, below = learning_picture.learning_curves([curve("own"), high]).axes
+    assert above.get_ylim()[1] > 10 * below.get_ylim()[1]
+    assert above.get_xlim() == below.get_xlim()
 
 
 def test_the_same_picture_is_the_same_file(tmp_path: Path) -> None:

@@ -120,13 +120,16 @@ def test_a_second_key_makes_a_panel_a_value(reports: dict[str, Path]) -> None:
     [
         ([2, 4, 8], [0, 1, 3]),
         ([8, 2], [1, 0]),
-        ([1e-5, 1e-4, 1e-2], [0, 1, 2]),  # too far apart to stand where they are
+        ([1000, 4000, 16000], [0, 1, 2]),  # by powers
+        ([1e-5, 1e-4, 1e-2], [0, 1, 3]),
+        ([1, 4, 5, 6, 7, 11], [0, 3, 4, 5, 6, 10]),  # not by powers: 6 and 7 would be nearer than now
+        ([1, 1.001, 100], [0, 1, 2]),  # too far apart to stand where they are
         ([6, "22:28", [4, 7]], [0, 1, 2]),
         ([True, False], [0, 1]),
         ([3], [0]),
     ],
 )
 def test_numbers_stand_where_they_are_and_all_else_side_by_side(values: list[Any], places: list[int]) -> None:
-    found, ticks = _places(values)
-    assert [found[str(value)] for value in values] == places
-    assert set(ticks.values()) == set(map(str, values))
+    found, ticks, _ = _places(values)
+    assert [found[str(value)] for value in values] == pytest.approx(places)
+    assert {tick.replace(",", "") for tick in ticks.values()} == {str(v).replace(",", "") for v in values}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
@@ -11,57 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trained import LORA, ROWS, SFT, Stop, dataset, run, unmeasured, weights
 
 from factory import prompts
 from factory.data import DataSpec
 from factory.errors import FactoryError
 from factory.stages import train
 from factory.stages.train import Settings
-
-ROWS = [(f"What comes after {i}?", f"After {i} comes {i + 1}{' of course' * (i % 3)}.") for i in range(8)]
-LORA = {"r": 4, "lora_alpha": 8}
-SFT = {"max_steps": 3, "learning_rate": 1e-3, "per_device_train_batch_size": 4}
-
-
-def dataset(folder: Path, rows: list[tuple[str, str]]) -> Path:
-    folder.mkdir(parents=True)
-    lines = (json.dumps({"instruction": question, "response": answer}) + "\n" for question, answer in rows)
-    (folder / "train.jsonl").write_text("".join(lines))
-    return folder
-
-
-def quiet(done: int, total: int, unit: str, note: str = "") -> None:
-    """No progress."""
-
-
-def run(
-    model: Path,
-    data: dict[str, Path],
-    out: Path,
-    progress: Any = quiet,
-    *,
-    lora: dict[str, Any] | None = None,
-    sft: dict[str, Any] | None = None,
-    **changes: Any,
-) -> dict[str, Any]:
-    specs = tuple(DataSpec(name=name) for name in sorted(data))
-    settings = Settings(
-        **{
-            "data": specs,
-            "targets": "original",
-            "lora": {**LORA, **(lora or {})},
-            "sft": {**SFT, **(sft or {})},
-            **changes,
-        }
-    )
-    out.mkdir(exist_ok=True, parents=True)
-    return train.run(
-        settings, {"model": model, **{f"data.{n}": path for n, path in data.items()}}, out, progress
-    )
-
-
-def weights(out: Path) -> bytes:
-    return (out / "model" / "model.safetensors").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +69,14 @@ def test_the_facts(trained: tuple[Path, Any]) -> None:
     assert (facts["rows"], facts["rows_left_out"], facts["steps"]) == (len(ROWS), 0, 3)
     # Bytes of text, and four marks: user, end, assistant, end.
     assert facts["tokens"] == sum(len(question) + len(answer) + 4 for question, answer in ROWS)
+    assert facts["tokens_trained"] == sum(len(answer) + 1 for _, answer in ROWS)
     assert [step for step, _ in facts["losses"]] == [1, 2, 3]
-    assert facts["losses"][0][1] == facts["loss_first"] > facts["loss_last"] > 0
+    assert facts["adapter"] and facts["losses"][0][1] == facts["loss_first"] > facts["loss_last"] > 0
     # Seven matrices a block, r * (in + out) each.
     assert facts["trainable_parameters"] == 6 * 4 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
     assert facts["used"] == {
-        "learning_rate": 1e-3, "schedule": "cosine", "rank": 4, "alpha": 8, "batch": 4, "packing": False,
-        "max_length": 1024,
+        "method": "lora", "learning_rate": 1e-3, "schedule": "cosine", "rank": 4, "alpha": 8, "batch": 4,
+        "packing": False, "max_length": 1024, "precision": "fp32",
     }  # fmt: skip
 
 
@@ -197,10 +153,6 @@ def test_the_seed_decides(tiny_model: Path, rows: Path, trained: tuple[Path, Any
     assert weights(tmp_path / "other") != weights(trained[0])
 
 
-class Stop(Exception):  # noqa: N818
-    """Breaks a run from inside."""
-
-
 def test_a_broken_run_resumes_and_gives_the_same_weights(
     tiny_model: Path, rows: Path, tmp_path: Path
 ) -> None:
@@ -228,7 +180,7 @@ def test_a_broken_run_resumes_and_gives_the_same_weights(
     )
     assert said == [5, 6]
     assert weights(tmp_path / "broken") == weights(tmp_path / "straight")
-    assert resumed == facts
+    assert unmeasured(resumed) == unmeasured(facts)
     assert not checkpoints.exists()
 
 
@@ -248,7 +200,7 @@ def test_losses_are_kept_however_rarely_they_are_logged(
 
     with pytest.raises(Stop):
         run(tiny_model, {"math": rows}, tmp_path / "broken", stop, sft=sft)
-    assert run(tiny_model, {"math": rows}, tmp_path / "broken", sft=sft) == facts
+    assert unmeasured(run(tiny_model, {"math": rows}, tmp_path / "broken", sft=sft)) == unmeasured(facts)
     assert weights(tmp_path / "broken") == weights(tmp_path / "straight")
 
 
@@ -266,7 +218,7 @@ def test_a_run_killed_behind_its_last_step_only_saves(tiny_model: Path, rows: Pa
         raise Stop
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_save_adapter", stop)
+        patch.setattr(train, "write_model", stop)
         with pytest.raises(Stop):
             run(tiny_model, {"math": rows}, tmp_path / "broken", sft=sft)
     assert (tmp_path / "broken" / "checkpoints" / "checkpoint-2").exists()
@@ -274,9 +226,7 @@ def test_a_run_killed_behind_its_last_step_only_saves(tiny_model: Path, rows: Pa
     assert weights(tmp_path / "broken") == weights(tmp_path / "straight")
 
 
-@pytest.mark.slow
-def test_a_kill_at_a_step_changes_nothing_in_the_end(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
-    script = """
+KILLED = """
 import os, signal, sys
 from pathlib import Path
 from factory.stages import train
@@ -286,18 +236,34 @@ def progress(done, total, unit, note=""):
         os.kill(os.getpid(), signal.SIGKILL)
 
 settings = train.Settings.model_validate_json(sys.argv[1])
-train.run(settings, {"model": Path(sys.argv[2]), "data.math": Path(sys.argv[3])}, Path(sys.argv[4]), progress)
+model, teacher, rows, out = map(Path, sys.argv[2:])
+train.run(settings, {"model": model, "teacher": teacher, "data.math": rows}, out, progress)
 """
-    sft = {"max_steps": 6, "save_steps": 2}
-    run(tiny_model, {"math": rows}, tmp_path / "straight", sft=sft)
-    settings = Settings(
-        data=(DataSpec(name="math"),), targets="original", lora=LORA, sft={**SFT, **sft}
-    ).model_dump_json()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"lora": LORA},
+        {"method": "full"},
+        {"method": "full", "freeze": "half"},
+        {"lora": LORA, "loss": "distill"},
+    ],
+    ids=["lora", "full", "half", "distill"],
+)
+def test_a_kill_at_a_step_changes_nothing_in_the_end(
+    tiny_model: Path, rows: Path, trained: tuple[Path, Any], tmp_path: Path, method: dict[str, Any]
+) -> None:
+    sft, teacher = {"max_steps": 6, "save_steps": 2}, trained[0] / "model"
+    run(tiny_model, {"math": rows}, tmp_path / "straight", sft=sft, teacher=teacher, **method)
+    settings = Settings(data=(DataSpec(name="math"),), targets="original", sft={**SFT, **sft}, **method)
     (tmp_path / "killed").mkdir()
-    words = [settings, str(tiny_model), str(rows), str(tmp_path / "killed")]
-    killed = subprocess.run([sys.executable, "-c", script, *words], check=False, capture_output=True)
+    words = [settings.model_dump_json(), str(tiny_model), str(teacher), str(rows), str(tmp_path / "killed")]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *words], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
-    run(tiny_model, {"math": rows}, tmp_path / "killed", sft=sft)
+    assert (tmp_path / "killed" / "checkpoints" / "checkpoint-4").exists()
+    run(tiny_model, {"math": rows}, tmp_path / "killed", sft=sft, teacher=teacher, **method)
     assert weights(tmp_path / "killed") == weights(tmp_path / "straight")
 
 
@@ -339,7 +305,7 @@ def test_rows_that_are_too_long_are_left_out_whole(tiny_model: Path, rows: Path,
         ({"modules_to_save": ["lm_head"]}, {}, "train.lora: this model's embeddings"),
         ({"init_lora_weights": "nonsense"}, {}, "train"),
         ({}, {"lr_scheduler_type": "cosine_with_min_lr"}, "train: the library refuses this: One of min_lr"),
-        ({}, {"learning_rate": 1e30}, "train.sft.learning_rate: training diverged"),
+        ({}, {"learning_rate": 1e30}, "train.sft.learning_rate: the loss became"),
     ],
 )
 def test_a_value_the_libraries_refuse_is_one_line(
@@ -361,8 +327,22 @@ def test_too_little_memory_is_told_with_what_to_lower(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(SFTTrainer, "training_step", starve)
-    with pytest.raises(FactoryError, match=r"too little memory.*Lower it or max_length"):
+    with pytest.raises(FactoryError, match=r"too little memory for a step.*Lower it or max_length"):
         run(tiny_model, {"math": rows}, tmp_path)
+
+
+def test_too_little_memory_for_the_model_is_told_with_what_needs_less(
+    tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from transformers import LlamaForCausalLM
+
+    def starve(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 16.00 GiB")
+
+    monkeypatch.setattr(LlamaForCausalLM, "from_pretrained", starve)
+    with pytest.raises(FactoryError, match=r"train.method: .*to hold the model.*method: qlora"):
+        run(tiny_model, {"math": rows}, tmp_path, method="full")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from lighteval.models.transformers.transformers_model import TransformersModelCo
 from lighteval.pipeline import ParallelismManager, Pipeline, PipelineParameters
 from lighteval.tasks.registry import Registry
 from lighteval.tasks.requests import Doc
+from packaging.requirements import Requirement
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from factory import sandbox
@@ -83,6 +86,16 @@ def test_lightevals_judges_still_ask_the_hub_by_an_argument_it_no_longer_has(
     name: str, bundled: dict[str, str]
 ) -> None:
     assert "list_models() got an unexpected keyword argument 'model_name'" in bundled[name]
+
+
+def test_lightevals_vllm_back_end_still_wants_a_vllm_that_wants_another_torch() -> None:
+    """Once this fails it may be offered: lighteval_upstream.py tells what stood in its way."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    ours = Requirement(*project["optional-dependencies"]["vllm"])
+    theirs = next(one for one in map(Requirement, requires("lighteval") or ()) if one.name == "vllm")
+    assert ours.specifier.contains("0.29.0")
+    assert not theirs.specifier.contains("0.29.0")
+    assert theirs.specifier.contains("0.10.1.1")
 
 
 def test_lighteval_still_hands_text_to_xxhash() -> None:

@@ -21,13 +21,15 @@ lm_eval = pytest.importorskip(
 
 from harness import Case, asked, case, prepare  # noqa: E402
 from lighteval.tasks.requests import Doc  # noqa: E402
+from lm_eval.api.instance import Instance  # noqa: E402
 from lm_eval.evaluator import evaluate  # noqa: E402
 from lm_eval.models.huggingface import HFLM  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 from real import V1, hub_lookalike, needs_rows, rows  # noqa: E402
 from ruamel.yaml import YAML  # noqa: E402
+from tokenizers import Tokenizer, models  # noqa: E402
 from tokenizers.processors import TemplateProcessing  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast  # noqa: E402
 
 from factory import sandbox  # noqa: E402
 from factory.tasks import gsm8k, truthfulqa  # noqa: E402
@@ -215,10 +217,27 @@ def test_drift_a_mark_that_the_tokenizer_puts_first_is_read(bpe_model: Path) -> 
     tokenizer.backend_tokenizer.post_processor = first
     model = AutoModelForCausalLM.from_pretrained(bpe_model, dtype=torch.float32).eval()
     today = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
-    (ours,) = Encoder(tokenizer, 4096).prompts([Doc("a b", [""], 0)])
+    (ours,) = Encoder(tokenizer, 4096, len(tokenizer)).prompts([Doc("a b", [""], 0)])
     assert (
         ours.tolist() == today.tok_encode("a b") == [0, *tokenizer("a b", add_special_tokens=False).input_ids]
     )
+
+
+def test_what_merges_over_the_border_of_prompt_and_choice_is_read_as_the_harness_reads_it(
+    bpe_model: Path,
+) -> None:
+    """A tokenizer that keeps no word apart; and prompts that are empty, or end in blanks."""
+    vocabulary = {piece: i for i, piece in enumerate(["<|end|>", "a", "b", ":", " ", "d", ": ", " d"])}
+    backend = Tokenizer(models.BPE(vocabulary, [(":", " "), (" ", "d")]))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")
+    assert tokenizer.tokenize("a: d") == ["a", ": ", "d"] and tokenizer.tokenize("a:") == ["a", ":"]
+    model = AutoModelForCausalLM.from_pretrained(bpe_model, dtype=torch.float32).eval()
+    today = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
+    pairs = [("a:", " d"), ("a:", " ba"), ("ab: ", "dab"), ("ab", " d"), ("", "ab d")]
+    asked = [Instance("loglikelihood", {}, pair, 0) for pair in pairs]
+    theirs = [value for value, _ in today.loglikelihood(asked)]
+    ours = Runner(model, tokenizer, 2).loglikelihood([Doc(prompt, [text], 0) for prompt, text in pairs])
+    assert [one.logprobs[0] for one in ours] == pytest.approx(theirs, abs=1e-4)
 
 
 def test_drift_mmlu_weights_subjects_by_their_size() -> None:

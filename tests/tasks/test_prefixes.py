@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lighteval.tasks.requests import Doc
 from plain_passes import TOLERANCE, documents, one_by_one, plain
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BertConfig
 
+from factory.tasks.prefixes import Reader
 from factory.tasks.runner import Runner
 
 CANNOT = {"mamba": "it has no key-value cache", "qwen3_5_text": "its cache holds LinearAttentionLayer"}
@@ -139,3 +140,14 @@ def test_whatever_is_shared_the_answer_is_the_same(
 @pytest.fixture(scope="module")
 def small(tokenizer: Any) -> Any:
     return random_model("llama", len(tokenizer), num_hidden_layers=2)
+
+
+@pytest.mark.parametrize(("is_decoder", "ahead"), [(False, True), (True, False)])
+def test_an_encoder_is_told_from_a_decoder(is_decoder: bool, ahead: bool) -> None:
+    """transformers loads either as a causal language model."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        initializer_range=0.2, is_decoder=is_decoder,
+    )  # fmt: skip
+    assert Reader(AutoModelForCausalLM.from_config(config).eval(), 0).looks_ahead is ahead

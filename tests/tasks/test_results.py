@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -118,3 +119,18 @@ def test_missing_subjects_are_listed() -> None:
 def test_cut_prompts_are_counted_by_document() -> None:
     found = scored(arc=samples({"arc": [0.0, 1.0, 1.0]}, cut=17), gsm8k=samples({"gsm8k": [0.0, 1.0]}))
     assert {name: task["cut"] for name, task in found["tasks"].items()} == {"arc": 1, "gsm8k": 0}
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ("ARC-Easy", ["arc: the rows are those of 'ARC-Easy', not of 'ARC-Challenge': not comparable"]),
+        ("ARC-Challenge", []),
+        (None, []),
+    ],
+)
+def test_rows_of_another_configuration_are_told(config: str | None, told: list[str]) -> None:
+    """A folder's only configuration is read, and some have as many rows."""
+    rows = [replace(one, config=config) for one in rows_of("arc")]
+    found = scored(rows={"arc": rows}, arc=samples({"arc": [1.0, 0.0]}))
+    assert [line for line in found["why_not"] if line.startswith("arc")] == told

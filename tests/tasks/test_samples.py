@@ -7,10 +7,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.tasks.samples import Journal, Sample, prompt_hash, read_parquet, write_parquet
+from factory.tasks.samples import Journal, Sample, prompt_hash, read_parquet, sign, write_parquet
 
 FIRST = Sample(0, 1.0, "arc", 'a\u2028b\n"', "gold", True, (-0.1, -1e-300, -123.456789012345), None, "ab", 0)
 SAMPLES = [
@@ -70,3 +71,17 @@ def test_a_document_counts_once(tmp_path: Path) -> None:
 def test_the_hash_tells_prompts_apart() -> None:
     hashes = {prompt_hash(contexts) for contexts in (["a"], ["a", ""], ["", "a"], ["b"], ["a", "b"], ["ab"])}
     assert len(hashes) == 6
+
+
+def test_a_file_is_signed_once_and_keeps_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "arc.parquet"
+    write_parquet(SAMPLES, path, {"factory.task": '"arc"'})
+    sign(path, "0123abc")
+    signed = path.read_bytes()
+    told = pq.read_schema(path).metadata
+    assert (told[b"factory.key"], told[b"factory.task"]) == (b'"0123abc"', b'"arc"')
+    assert read_parquet(path) == SAMPLES
+    sign(path, "0123abc")
+    assert path.read_bytes() == signed
+    sign(path, "fffffff")
+    assert pq.read_schema(path).metadata[b"factory.key"] == b'"fffffff"'
