@@ -386,10 +386,7 @@ class Evaluate(Written):
 
 
 class Publish(Written):
-    """What `factory publish` sends to the Hub; no step reads it, so to change it redoes nothing.
-
-    `datasets` are the regenerated sets that the pushed variants learnt from: all, none, or those named.
-    """
+    """What `factory publish` sends to the Hub; `datasets` are regenerated ones that `push` learnt from."""
 
     push: Names
     namespace: Annotated[str, Field(pattern=NAME)] | None = None

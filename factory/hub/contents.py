@@ -128,7 +128,9 @@ def finished(run: str, runs_dir: Path) -> Finished:
 def _as_written(recipe: Any) -> Any:
     """A recipe of run.json as a person may write it: with the names that are read, without blanks."""
     if isinstance(recipe, dict):
-        kept = {key.rstrip("_"): _as_written(value) for key, value in recipe.items() if value is not None}
+        merge = "merge" in recipe  # of which `lambda` is no name that Python takes
+        names = {key: "lambda" if merge and key == "lambda_" else key for key in recipe}
+        kept = {names[key]: _as_written(value) for key, value in recipe.items() if value is not None}
         return {key: value for key, value in kept.items() if value not in ({}, [])}
     return [_as_written(value) for value in recipe] if isinstance(recipe, list) else recipe
 

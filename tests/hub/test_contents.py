@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from factory.errors import FactoryError
-from factory.hub.contents import Finished, drafts, finished, repository_names
+from factory.hub.contents import Finished, _as_written, drafts, finished, repository_names
 from factory.hub.manifest import Manifest, read_manifest, sha256_of
 from factory.recipe import load_recipe
 from factory.recipe_parts import NAME
@@ -69,6 +69,17 @@ def test_the_published_recipe_can_be_run(done: Finished, tmp_path: Path) -> None
     read = load_recipe(path).model_dump()
     assert read["base"] == {"model": "model", "revision": None}
     assert {**read, "base": None} == {**done.recipe.model_dump(), "base": None}
+
+
+def test_a_recipe_of_run_json_is_read_back() -> None:
+    merge = {"merge": "ties", "of": ["own_", "b"], "lambda_": 0.5, "t": None}
+    page = {"variants": {"own_": {"data": ["math"], "train": {"lora": {}}}, "lambda_": merge}}
+    assert _as_written(page) == {
+        "variants": {
+            "own_": {"data": ["math"]},
+            "lambda_": {"merge": "ties", "of": ["own_", "b"], "lambda": 0.5},
+        }
+    }
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
