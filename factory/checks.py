@@ -20,9 +20,10 @@ OK = "ok"
 DIFFERS = "answer differs"
 NOT_FOUND = "no answer found"
 TRUNCATED = "truncated"
+NO_ROOM = "prompt leaves no room"
 LEAK = "speaks of the reference"
 EMPTY = "empty"
-REASONS = (OK, DIFFERS, NOT_FOUND, TRUNCATED, LEAK, EMPTY)
+REASONS = (OK, DIFFERS, NOT_FOUND, TRUNCATED, NO_ROOM, LEAK, EMPTY)
 
 # A minus is a sign only where nothing stands before it that could be subtracted from.
 _NUMBER = re.compile(
@@ -180,7 +181,7 @@ def judge(row: Mapping[str, str], generated: Generated, check: str) -> str:
 
 
 def flaw(generated: Generated) -> str | None:
-    """Why a text is no response at all: it was cut off, or says nothing."""
+    """Why a text is no response at all: it was cut off, could not even begin, or says nothing."""
     if generated.finish != "stop":
-        return TRUNCATED
+        return TRUNCATED if generated.text or generated.new_tokens else NO_ROOM
     return None if generated.text.strip() else EMPTY

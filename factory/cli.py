@@ -138,7 +138,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Make what a recipe asks for. Run it again to resume, or to see that nothing is left to do."""
-    plan = _spread(_plan(recipe, overrides), processes, strategy)
+    plan = _spread(_plan(recipe, overrides), processes, strategy, only or (), runs_dir)
     from factory import display
     from factory.run import run as execute
     from factory.run import select
@@ -258,12 +258,19 @@ def _plan(recipe: Path, overrides: Sequence[str] | None) -> Plan:
     return plan_file(recipe, overrides or ())
 
 
-def _spread(plan: Plan, processes: int, strategy: Literal["ddp", "fsdp"]) -> Plan:
+def _spread(
+    plan: Plan, processes: int, strategy: Literal["ddp", "fsdp"], only: Sequence[str], runs_dir: Path
+) -> Plan:
     if (processes, strategy) == (1, "ddp"):
         return plan
     from factory.processes import spread
+    from factory.run import select
+    from factory.store import Store
 
-    return spread(plan, processes, strategy)
+    store, chosen = Store(runs_dir / "store"), {step.name for step in select(plan, only)}
+    return spread(
+        plan, processes, strategy, lambda step: step.name in chosen and not store.has(step.stage, step.key)
+    )
 
 
 def _print_plan(plan: Plan, steps: Sequence[Step], store: Store, as_json: bool) -> None:

@@ -6,10 +6,11 @@ stage that reads it. Nothing is refused here that the stage would not refuse.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from factory import checks
+from factory import checks, prompts
 from factory.data import DataSpec, TextSpec, iterate_rows, iterate_texts, refuse_few
 from factory.dataset_files import PartError, split_files, stored_rows
 
@@ -25,11 +26,24 @@ def check_rows(folder: Path, spec: DataSpec, where: str) -> None:
         stored = stored_rows(split_files(folder, spec.config, spec.split, where))
         if stored is not None:
             refuse_few(spec, stored, where)
-    rows = islice(iterate_rows(folder, spec, where), CHECKED_ROWS)
+    rows = islice(_askable(iterate_rows(folder, spec, where), spec, where), CHECKED_ROWS)
     if not sum(checks.has_answer(row, spec.check) for row in rows):  # reads them all
         what = f"check '{spec.check}' finds no answer in dataset '{spec.name}', so no rewritten row can pass"
         mend = "Name the column of answers under `columns`, or take another check"
         raise PartError(what, "check", where=where, mend=mend)
+
+
+def _askable(rows: Iterable[dict[str, str]], spec: DataSpec, where: str) -> Iterator[dict[str, str]]:
+    """The rows, of which the prompt `chat` wants turns for a context."""
+    for number, row in enumerate(rows):
+        if spec.prompt == prompts.CHAT:
+            try:
+                prompts.turns(row["context"])
+            except ValueError as error:
+                what = f"row {number} (from 0) of dataset '{spec.name}' is no chat: {error}"
+                mend = "Correct it, or take the prompt instruct"
+                raise PartError(what, "prompt", where=where, mend=mend) from None
+        yield row
 
 
 def count_rows(folder: Path, spec: DataSpec, most: int, where: str) -> int | None:

@@ -6,6 +6,7 @@ network, what an earlier run left in its cache is used.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -102,7 +103,10 @@ def download(kind: RepoType, reference: str, commit: str, files: Sequence[str]) 
 
     def ask() -> Path:
         from huggingface_hub import snapshot_download
+        from huggingface_hub.utils import disable_progress_bars
 
+        if not sys.stderr.isatty():  # in a log, bars are but noise between the run's own lines
+            disable_progress_bars()
         return Path(snapshot_download(reference, repo_type=kind, revision=commit, allow_patterns=list(files)))
 
     try:

@@ -210,6 +210,8 @@ def _dataset(recipe: Recipe, name: str, spec: DataSpec) -> Source:
 
     def check(folder: Path, spec: DataSpec, where: str) -> None:
         check_rows(folder, spec, where)
+        if written.is_curated and spec.rows is not None:  # they are chosen among all there are
+            check_rows(folder, spec.model_copy(update={"rows": None}), where)
         _check_mixes(recipe, folder, spec, where)
 
     return _source(recipe, path, "id", written.revision, written.id, asked, check)

@@ -6,21 +6,26 @@ processes, and what one process began several go on with.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from factory.errors import FactoryError
+from factory.places import line_of
 from factory.plan import Plan, Step
 from factory.stages import train
-from factory.stages.train_processes import Strategy, Unfit, unfit
+from factory.stages.train_processes import Strategy, unfit
 
 
-def spread(plan: Plan, processes: int, strategy: Strategy) -> Plan:
+def spread(
+    plan: Plan, processes: int, strategy: Strategy, wanted: Callable[[Step], bool] = lambda step: True
+) -> Plan:
     """The plan with so many processes for each training.
 
     Args:
         plan: of a recipe or a sweep.
         processes: for each train step.
         strategy: how they hold the model.
+        wanted: whether a step is to be made at all; what is not, need not be fit for it.
 
     Raises:
         FactoryError: there are too few GPUs, or a training cannot be shared so; with its line in the recipe.
@@ -34,10 +39,12 @@ def spread(plan: Plan, processes: int, strategy: Strategy) -> Plan:
     device = _device(processes, strategy)
     steps = []
     for step in plan.steps:
-        if isinstance(settings := step.settings, train.Settings):
+        if isinstance(settings := step.settings, train.Settings) and wanted(step):
             found = unfit(processes, strategy, settings.method, settings.loss, settings.sft, device)
             if found:
-                raise FactoryError(found.what, where=_where(plan, step, found), mend=found.mend)
+                raise FactoryError(
+                    found.what, where=line_of(plan, step, ("train", *found.keys)), mend=found.mend
+                )
             several = settings.model_copy(update={"processes": processes, "strategy": strategy})
             step = replace(step, settings=several)
         steps.append(step)
@@ -61,13 +68,3 @@ def _device(processes: int, strategy: Strategy) -> str:
     if 0 < count < processes:
         raise FactoryError(f"--processes {processes} wants a GPU for each, and {here}", mend=fewer)
     return "cuda" if count else "cpu"
-
-
-def _where(plan: Plan, step: Step, found: Unfit) -> str:
-    """The recipe's line: the variant's, where it has what is wrong in a `train` of its own."""
-    name = step.local.removeprefix("train/")
-    own = plan.recipe.variants[name].model_dump(exclude_unset=True).get("train") or {}
-    for key in found.keys:
-        own = own.get(key) if isinstance(own, dict) else None
-    path = ("variants", name, "train", *found.keys) if own is not None else ("train", *found.keys)
-    return plan.recipe.where(*path)

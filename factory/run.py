@@ -24,6 +24,7 @@ from typing import Literal
 
 from factory import __version__, child, machine, stages
 from factory.errors import FactoryError, StageFailed
+from factory.places import placed
 from factory.plan import Plan, Ref, Source, Step
 from factory.run_folder import RunFolder, RunPage, StepLine
 from factory.sources import materialise
@@ -112,6 +113,7 @@ def run(
     """
     chosen = select(plan, only)
     store = Store(runs_dir / "store")
+    _refuse_unready(plan, [step for step in chosen if not store.has(step.stage, step.key)], load)
     folder = RunFolder(runs_dir, plan.recipe.name, store, plan.points)
     folder.prepare()
     try:
@@ -214,6 +216,8 @@ class _Run:
                     self._work(step, lock)
         except (OSError, child.ChildFailed) as error:
             raise self._explain(step, error) from error
+        except FactoryError as error:  # a stage names keys; the recipe knows their lines
+            raise placed(self.plan, step, error) from error
         seconds = time.monotonic() - began
         note = self._said(step, seconds) if mine else "made by another run"
         self._tell(Event("done", step.name, note=note, seconds=seconds))
@@ -333,6 +337,16 @@ class _Run:
         except FactoryError:  # damaged: to be written anew
             return False
         return bool(old and old.finished and (old.recipe, old.steps) == (new.recipe, new.steps))
+
+
+def _refuse_unready(plan: Plan, missing: Sequence[Step], load: Load) -> None:
+    """Asks the stages of steps that are to be made for what this machine lacks, before anything starts."""
+    for step in missing:
+        try:
+            if ready := getattr(load(step.stage), "ready", None):
+                ready(step.settings)
+        except FactoryError as error:
+            raise placed(plan, step, error) from error
 
 
 def count_parameters(folder: Path) -> int:

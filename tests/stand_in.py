@@ -39,6 +39,12 @@ class Settings(Frozen):
     trouble_rank: int = 0
     megabytes: int = 0
     tells: tuple[str, ...] = ()
+    lacks: str = ""
+
+
+def ready(settings: Settings) -> None:
+    if settings.lacks:
+        raise FactoryError(f"{settings.lacks} is not installed", mend="Install it")
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:

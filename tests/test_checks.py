@@ -17,7 +17,7 @@ fillers = st.lists(st.sampled_from(["", "so ", "it costs $", "= ", "is\n", "("])
 
 
 def generated(text: str, finish: str = "stop") -> Generated:
-    return Generated(0, text, finish, 5, 5)  # type: ignore[arg-type]
+    return Generated(0, text, finish, 5, 5 if text else 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,7 @@ def test_a_pattern_compares_what_its_first_group_holds_last(
         ("#### 8", "stop", "answer differs"),
         ("no idea", "stop", "no answer found"),
         ("#### 7", "length", "truncated"),
+        ("", "length", "prompt leaves no room"),
         (" \n", "stop", "empty"),
         ("In my own words: #### 7", "stop", "speaks of the reference"),
     ],

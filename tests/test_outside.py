@@ -121,6 +121,27 @@ def test_what_a_run_can_do_is_not_refused(override: str, recipe: Path) -> None:
     plan(recipe, override)
 
 
+@pytest.mark.parametrize("curated", ["deduplicate=questions", "order=random", "overlap=13"])
+def test_rows_that_are_chosen_among_all_are_all_looked_at(curated: str, tmp_path: Path) -> None:
+    path = project(tmp_path)
+    jsonl(tmp_path / "chat" / "data" / "train.jsonl", *ROWS, {"instruction": "say", "response": ""})
+    plan(path, "datasets.chat.rows=5")
+    assert "has no response in row 5" in refusal(path, "datasets.chat.rows=5", f"datasets.chat.{curated}")
+    plan(path, "datasets.chat.rows=5", f"datasets.chat.{curated}", "datasets.chat.skip_empty=true")
+    few = refusal(path, "datasets.chat.rows=6", f"datasets.chat.{curated}", "datasets.chat.skip_empty=true")
+    assert "has only 5 rows" in few
+
+
+def test_a_context_that_is_no_chat_is_told_with_the_line_of_the_prompt(tmp_path: Path) -> None:
+    path = project(tmp_path)
+    row = {"instruction": "And?", "context": "France has no king.", "response": "Yes"}
+    jsonl(tmp_path / "chat" / "data" / "train.jsonl", *ROWS, row)
+    assert refusal(path, "datasets.chat.prompt=chat") == (
+        "--set datasets.chat.prompt=chat: row 5 (from 0) of dataset 'chat' is no chat: its context should be "
+        "a JSON list of {role, content} objects. Correct it, or take the prompt instruct."
+    )
+
+
 def test_a_check_of_rows_that_are_not_rewritten_does_no_harm(recipe: Path) -> None:
     plan(recipe, "datasets.chat.check=choice_letter", "variants.other.targets=original")
 

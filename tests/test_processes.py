@@ -88,6 +88,21 @@ def test_what_reads_other_rows_in_several_processes_is_refused(
     assert said.startswith(f"--set {override}: ") and line in said
 
 
+def test_what_is_not_to_be_trained_now_need_not_be_fit_for_it(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", str(recipe), "--runs-dir", str(tmp_path), "--dry-run", "--processes", "2"]
+    words += ["--set", "variants.other.train.loss=distill"]
+    assert call(words) == 2
+    assert "or train it first in one process, with --only" in capsys.readouterr().err
+    assert call([*words, "--only", "train/math-sft"]) == 0
+    (other,) = [s for s in plan_file(recipe, [words[-1]]).steps if s.name == "train/other"]
+    made = tmp_path / "store" / "train" / other.key
+    made.mkdir(parents=True)
+    (made / "record.json").write_text('{"files": {}}')
+    assert call(words) == 0
+
+
 def test_a_variants_own_field_is_the_place(recipe: Path) -> None:
     text = RECIPE.replace("{learning_rate: 0.01}", "{learning_rate: 0.01, dataloader_drop_last: true}")
     recipe.write_text(text)

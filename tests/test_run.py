@@ -79,6 +79,18 @@ def test_what_a_step_has_to_tell_stands_in_its_line(tmp_path: Path) -> None:
     assert "; " not in next(line for line in shown.splitlines() if "regenerate/left" in line)
 
 
+def test_what_a_step_lacks_is_told_before_anything_starts_and_only_if_it_is_to_be_made(
+    tmp_path: Path,
+) -> None:
+    lacking = stand_in.plan("r", lacks_join="a library")
+    with pytest.raises(FactoryError, match=r"a library is not installed\. Install it\."):
+        execute(lacking, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    execute(lacking, tmp_path / "runs", only=["regenerate/*"])
+    execute(stand_in.plan("r"), tmp_path / "runs")
+    assert execute(lacking, tmp_path / "runs").made == ()
+
+
 def test_independent_steps_run_side_by_side(tmp_path: Path) -> None:
     heard: list[Event] = []
     execute(stand_in.plan("r", rows=10, pause=0.1), tmp_path, heard, jobs=2, only=["regenerate/*"])

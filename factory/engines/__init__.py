@@ -7,6 +7,8 @@ it. No engine holds more than a window of requests, so memory is bounded by the 
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +125,33 @@ class Engine(Protocol):
         Raises:
             FactoryError: the engine cannot tell.
         """
+
+
+def refuse_missing(name: str, server: Server | None = None) -> None:
+    """Refuses an engine that cannot work here, as far as that shows without loading anything.
+
+    Args:
+        name: one of `NAMES`.
+        server: of the engine `openai`.
+
+    Raises:
+        FactoryError: vLLM is not installed, or the variable that should hold the server's key is not set.
+    """
+    if name == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise vllm_missing("No module named 'vllm'")
+    if server and server.api_key_env and not os.environ.get(server.api_key_env):
+        what = f"the environment variable {server.api_key_env}, which should hold its key, is not set"
+        raise FactoryError(what, where="regenerate.server", mend="Set it, or leave api_key_env out")
+
+
+def vllm_missing(reason: str) -> FactoryError:
+    """What is said where vLLM does not load."""
+    return FactoryError(
+        f"the engine 'vllm' cannot be loaded ({reason})",
+        where="regenerate.engine",
+        mend="Install it with `pip install model-factory[vllm]` on a machine with a GPU, or take "
+        "the engine transformers or openai",
+    )
 
 
 def load(name: str, model: Path, batch_size: int | None = None, server: Server | None = None) -> Engine:

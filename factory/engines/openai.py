@@ -7,7 +7,8 @@ only fail again, or still fails then, is one line that says what to mend.
 The server renders the chat template and applies its own defaults to what a request does not say. It should
 serve the recipe's base, whose folder tells how long prompts are and how much room they leave: some servers
 write on past a model's last position without a word. `transformers serve` ignores a temperature above 0
-unless the model's generation config samples, so there every sample is the greedy one (seen with 5.23).
+unless the model's generation config samples, so there every sample is the greedy one, and calls a response
+cut off whose stop token is the last that it may have (seen with 5.23).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import httpx2
 import tenacity
 from pydantic import BaseModel, Field, ValidationError
 
-from factory.engines import Answered, Generated, Request, Sampling, Server
+from factory.engines import Answered, Generated, Request, Sampling, Server, refuse_missing
 from factory.engines.chats import Chats
 from factory.errors import FactoryError
 
@@ -34,7 +35,6 @@ CONCURRENCY = 32
 ATTEMPTS = 6
 LONGEST_PAUSE = 60.0  # seconds, also of what a server asks for
 CONNECT = 10.0  # seconds
-WHERE = "regenerate.server"
 KEPT = "Run the same command again then: rows already written are kept"
 
 _PASSING = frozenset({408, 409, 425, 429})
@@ -103,11 +103,9 @@ class OpenAIEngine:
         self.chats = Chats(folder)
         self.server, self.concurrency, self.pause = server, batch_size or CONCURRENCY, pause
         headers = {}
-        self._key = os.environ.get(server.api_key_env, "") if server.api_key_env else ""
-        if server.api_key_env:
-            if not self._key:
-                what = f"the environment variable {server.api_key_env}, which should hold its key, is not set"
-                raise FactoryError(what, where=WHERE, mend="Set it, or leave api_key_env out")
+        refuse_missing("openai", server)
+        self._key = os.environ[server.api_key_env] if server.api_key_env else ""
+        if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         limits = httpx2.Limits(max_connections=self.concurrency)
         timeout = httpx2.Timeout(server.timeout, connect=min(CONNECT, server.timeout))

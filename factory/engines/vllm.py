@@ -12,9 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from factory.engines import Answered, Generated, Request, Sampling
+from factory.engines import Answered, Generated, Request, Sampling, vllm_missing
 from factory.engines.chats import Chats
-from factory.errors import FactoryError
 
 AT_ONCE = 256  # vLLM's own usual number of rows in work
 AHEAD = 4
@@ -37,12 +36,7 @@ class VllmEngine:
         try:
             import vllm
         except ImportError as error:
-            raise FactoryError(
-                f"the engine 'vllm' cannot be loaded ({error})",
-                where="regenerate.engine",
-                mend="Install it with `pip install model-factory[vllm]` on a machine with a GPU, or take "
-                "the engine transformers or openai",
-            ) from error
+            raise vllm_missing(str(error)) from error
         self.chats = Chats(folder)
         self.at_once = batch_size or AT_ONCE
         self._vllm = vllm

@@ -55,8 +55,11 @@ def turns(context: str) -> list[dict[str, str]]:
     Raises:
         ValueError: it is no JSON list of objects with the texts `role` and `content`.
     """
-    found = json.loads(context) if context else []
+    try:
+        found: Any = json.loads(context) if context else []
+    except ValueError:  # text that is no JSON
+        found = None
     for turn in found if isinstance(found, list) else [found]:
         if not (isinstance(turn, dict) and all(isinstance(turn.get(k), str) for k in ("role", "content"))):
-            raise ValueError("the context of a chat row should be a JSON list of {role, content} objects")
+            raise ValueError("its context should be a JSON list of {role, content} objects")
     return [{"role": turn["role"], "content": turn["content"]} for turn in found]

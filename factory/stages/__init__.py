@@ -10,6 +10,8 @@ other stages, of the store or of the command line. Every stage module has
 
 and may have
 
+    ready(settings)
+                raises FactoryError where this machine lacks what the step needs; asked before anything starts
     KEYLESS     settings, as pydantic's `exclude` wants them, that decide only how fast or where the work
                 is done: they are not in the key, so a run with others of them goes on where it was
 

@@ -28,7 +28,7 @@ from factory.seeds import stream
 from factory.stages import Frozen, Progress, generations, shards
 from factory.stages.generations import Journal, Row, Wanted, Work
 
-VERSION = 3
+VERSION = 4
 LIBRARIES = ("torch", "transformers", "tokenizers")
 KEYLESS = {"batch_size": True, "server": {"url", "api_key_env", "timeout"}}
 
@@ -70,6 +70,15 @@ class Settings(Frozen):
     server: Server | None = None
 
 
+def ready(settings: Settings) -> None:
+    """Refuses an engine that cannot work here, before the steps in front of this one have begun."""
+    engines.refuse_missing(settings.engine, _server(settings))
+
+
+def _server(settings: Settings) -> engines.Server | None:
+    return engines.Server(**settings.server.model_dump()) if settings.server else None
+
+
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
     """Writes data/train-*.parquet and a README that `datasets.load_dataset` understands.
 
@@ -99,8 +108,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     progress(done, total, "rows")
     engine: Engine | None = None
     if done < total or settings.select == "likeliest":
-        server = engines.Server(**settings.server.model_dump()) if settings.server else None
-        engine = engines.load(settings.engine, inputs["base"], settings.batch_size, server)
+        engine = engines.load(settings.engine, inputs["base"], settings.batch_size, _server(settings))
     if engine and done < total:
         work = Work(rows(), wanted, journal, lambda row, sample: _request(settings, row, sample))
         sampling = Sampling(settings.max_new_tokens, settings.temperature)

@@ -148,7 +148,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "parameters": written.num_parameters(),
         "trainable_parameters": trainable,
         "half": half,
-        "used": used(settings.method, lora, trainer.args),
+        "used": {**used(settings.method, lora, trainer.args), "max_length": room},
         **together,
     }
 
@@ -186,7 +186,7 @@ def _facts(rows: Rows, room: int | None, trainer: Any) -> dict[str, Any]:
         "grad_norms": _thinned(curve(state.log_history, "grad_norm")),
         "learning_rates": _thinned(curve(state.log_history, "learning_rate")),
         "measured": trainer.measured.facts(),
-        "said": rows.said(room),
+        "said": rows.said(room, whole=room != trainer.args.max_length),
     }
 
 

@@ -49,7 +49,7 @@ def unfit(
         what = (
             "`loss: distill` trains in one process: TRL's trainer for it weighs rows by the batch they are in"
         )
-        return Unfit(("loss",), what, "Leave --processes out, or train with `loss: sft`")
+        return Unfit(("loss",), what, "Leave --processes out, or train it first in one process, with --only")
     if strategy == "fsdp" and method == "qlora":
         what = "`method: qlora` cannot be sharded: its 4-bit weights are not gathered again"
         return Unfit(("method",), what, "Use --strategy ddp, or `method: lora`")

@@ -49,13 +49,19 @@ class Rows:
     empty: int
     unlike: int
 
-    def said(self, room: int | None) -> list[str]:
-        """What a person has to be told of these rows, as sentences without a full stop."""
+    def said(self, room: int | None, whole: bool = False) -> list[str]:
+        """What a person has to be told of these rows, as sentences without a full stop.
+
+        Args:
+            room: how many tokens a row may have.
+            whole: whether that is all that the model reads, less than the recipe allows.
+        """
         lines = []
+        most = f"{room:,} tokens" + (", all that the model reads" if whole else "") if room else ""
         if self.left_out:
-            lines.append(f"{counted(self.left_out, 'row')} left out: longer than {room:,} tokens")
+            lines.append(f"{counted(self.left_out, 'row')} left out: longer than {most}")
         if self.cut:
-            lines.append(f"{counted(self.cut, 'row')} cut to {room:,} tokens at the beginning of the prompt")
+            lines.append(f"{counted(self.cut, 'row')} cut at the beginning of the prompt to {most}")
         if self.empty:
             lines.append(f"{counted(self.empty, 'row')} left out: no response")
         if self.unlike:

@@ -101,6 +101,7 @@ def test_training_tells_the_values_behind_it(tmp_path: Path, made: Made) -> None
     assert dict(zip(head, row, strict=True))["epochs"] == "12"
     assert "![Learning curves](learning_curves.png)" in made[1]
     assert "- math-sft: 7 rows left out: longer than 1,024 tokens.\n" in made[1]
+    assert made[1].count("\n\n- math-") == 1  # one list
     inputs = artifacts(tmp_path)
     used = json.loads((inputs["train.math-sft"] / "record.json").read_text())["facts"]["used"]
     edit_record(inputs["train.math-sft"], "facts", used={**used, "packing": True, "max_length": None})

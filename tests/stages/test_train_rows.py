@@ -176,7 +176,7 @@ def test_long_rows_are_dropped_or_cut_as_asked_and_said(tiny_model: Path, rows: 
     assert (kept["rows"], kept["rows_cut"], kept["rows_left_out"]) == (8, dropped["rows_left_out"], 0)
     assert dropped["said"] == [f"{dropped['rows_left_out']} rows left out: longer than {longest - 1} tokens"]
     assert kept["said"] == [
-        f"{kept['rows_cut']} rows cut to {longest - 1} tokens at the beginning of the prompt"
+        f"{kept['rows_cut']} rows cut at the beginning of the prompt to {longest - 1} tokens"
     ]
 
 
@@ -189,7 +189,8 @@ def test_without_max_length_the_model_s_own_context_is_the_bound(tiny_model: Pat
     rows = dataset(tmp_path / "data", [*ROWS, ("Long?", "y" * 1024)])  # the tiny model has 1,024 positions
     facts = run(tiny_model, {"math": rows}, tmp_path / "out", sft={"max_steps": 1, "max_length": None})
     assert facts["rows_left_out"] == 1
-    assert facts["said"] == ["1 row left out: longer than 1,024 tokens"]
+    assert facts["said"] == ["1 row left out: longer than 1,024 tokens, all that the model reads"]
+    assert facts["used"]["max_length"] == 1024
 
 
 def selected(folder: Path, responses: list[str]) -> Path:
