@@ -15,6 +15,7 @@ from typing import Any
 
 import factory
 from factory import selection
+from factory.errors import FactoryError
 from factory.hub.card_run import Origin
 from factory.stages import pages
 from factory.wording import counted, duration
@@ -24,7 +25,11 @@ _HERE = Path(factory.__file__).parent
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """A card from a template in model_cards/; a name that `values` lacks is an error."""
+    """A card from a template in model_cards/.
+
+    Raises:
+        FactoryError: the values lack something, as records of other versions do.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -51,7 +56,12 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         "meaning": selection.MEANING.__getitem__,
     }
     environment.globals |= {"counted": counted}
-    return environment.get_template(template).render(values)
+    try:
+        return environment.get_template(template).render(values)
+    except (KeyError, jinja2.UndefinedError) as error:
+        what = f"the records of this run do not tell what a card tells ({error})"
+        mend = "Another version of the factory made them: run the recipe again"
+        raise FactoryError(what, mend=mend) from error
 
 
 def cell(text: object) -> str:

@@ -52,7 +52,10 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     candidates = [m for m in models.values() if m["kind"] in ("trained", "merged") and m["recovery"]]
     if candidates:
         best = max(candidates, key=lambda model: model["recovery"]["value"])
-        lines.append(f"Highest recovery: {best['name']}, {interval(best['recovery'])} %.")
+        if pruned and pruned["recovery"] and best["recovery"]["value"] <= pruned["recovery"]["value"]:
+            lines.append("No variant recovers more than the pruned model does without training.")
+        else:
+            lines.append(f"Highest recovery: {best['name']}, {interval(best['recovery'])} %.")
     return lines
 
 

@@ -293,3 +293,13 @@ def test_the_recipe_is_printed_with_the_revisions_that_were_used(run: Path) -> N
     assert recipe["datasets"]["math"] == {"id": "openai/gsm8k", "revision": COMMIT}
     assert recipe["prune"]["calibration"]["revision"] == "b" * 40
     assert "revision" not in recipe["base"]  # the sandbox has none
+
+
+def test_records_of_another_version_are_one_line(tmp_path: Path, tiny_model: Path) -> None:
+    run = build(tmp_path, tiny_model)
+    for path in tmp_path.glob("store/train/*/record.json"):
+        record = json.loads(path.read_text())
+        del record["settings"]["freeze"]
+        path.write_text(json.dumps(record))
+    with pytest.raises(FactoryError, match="freeze.*run the recipe again"):
+        model_card(run, "math-self", "org/x", {})

@@ -166,6 +166,18 @@ def test_the_base_recovers_itself_by_definition(made: Made) -> None:
     assert "The base's own is 100 by" in made[1]
 
 
+def test_the_best_is_named_where_something_is_better_than_no_training(made: Made) -> None:
+    report = json.loads(json.dumps(made[0]))
+    by_kind = {model["kind"]: model for model in report["models"]}
+    by_kind["pruned"]["recovery"] = {"value": 0.5, "low": 0.4, "high": 0.6}
+    for model in report["models"]:
+        if model["kind"] in ("trained", "merged"):
+            model["recovery"] = {"value": 0.5, "low": 0.4, "high": 0.6}
+    assert pages.summary(report)[-1] == "No variant recovers more than the pruned model does without training."
+    by_kind["trained"]["recovery"]["value"] = 0.51
+    assert pages.summary(report)[-1].startswith(f"Highest recovery: {by_kind['trained']['name']}, 51.0")
+
+
 def test_a_resumed_step_is_marked(tmp_path: Path, made: Made) -> None:
     assert "resumed" not in made[1]
     inputs = artifacts(tmp_path)
