@@ -301,5 +301,5 @@ def test_records_of_another_version_are_one_line(tmp_path: Path, tiny_model: Pat
         record = json.loads(path.read_text())
         del record["settings"]["freeze"]
         path.write_text(json.dumps(record))
-    with pytest.raises(FactoryError, match="freeze.*run the recipe again"):
+    with pytest.raises(FactoryError, match=r"freeze.*run the recipe again"):
         model_card(run, "math-self", "org/x", {})

@@ -12,6 +12,8 @@ from local_hub import Served
 from factory.errors import FactoryError
 from factory.hub.card import Card, dataset_card, model_card
 
+pytestmark = pytest.mark.slow  # a run is built for each
+
 # The sentence that section 1.b.iii of the Llama agreements dictates, here for a licence made up.
 AGREEMENT = """SOME AGREEMENT
 You must retain in all copies the following attribution notice within a “Notice” text file distributed as

@@ -22,7 +22,7 @@ from factory.hub.local.storage import Store
 PATHS = st.sampled_from(["a", "b", "d/a", "d/b", "d/e/a", "f.txt"])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.lists(st.tuples(PATHS, st.none() | st.text(max_size=5)), min_size=1, max_size=3), max_size=5)
 )

@@ -173,7 +173,8 @@ def test_the_best_is_named_where_something_is_better_than_no_training(made: Made
     for model in report["models"]:
         if model["kind"] in ("trained", "merged"):
             model["recovery"] = {"value": 0.5, "low": 0.4, "high": 0.6}
-    assert pages.summary(report)[-1] == "No variant recovers more than the pruned model does without training."
+    none = "No variant recovers more than the pruned model does without training."
+    assert pages.summary(report)[-1] == none
     by_kind["trained"]["recovery"]["value"] = 0.51
     assert pages.summary(report)[-1].startswith(f"Highest recovery: {by_kind['trained']['name']}, 51.0")
 
