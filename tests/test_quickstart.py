@@ -69,7 +69,7 @@ def test_a_variant_loads_and_speaks_without_this_package(run_small: list[str]) -
 
 
 def test_running_again_does_nothing_and_says_so(run_small: list[str]) -> None:
-    assert "everything is up to date: 15 steps, nothing to do" in factory(*run_small).stdout
+    assert "everything is up to date: 16 steps, nothing to do" in factory(*run_small).stdout
 
 
 def test_a_new_learning_rate_redoes_that_variant_its_merge_and_their_scores(run_small: list[str]) -> None:
