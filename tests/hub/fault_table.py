@@ -3,7 +3,7 @@
 A program and not a test: huggingface_hub reads its settings when it is imported, and tests are offline. It is
 run by test_transaction_faults.py:
 
-    python fault_table.py WORKERS FOLDER
+    python fault_table.py WORKERS FOLDER [all]
 
 Each case publishes with one fault, while a reader looks at the Hub all the time; then once more without, and
 once again with nothing changed. What is printed is what the invariants want to know.
@@ -33,19 +33,30 @@ NAME = "acme/tiny"
 OLD = {"README.md": b"---\nlicense: mit\n---\n# Old\n", "w.safetensors": b"old\0" * 50, "gone.txt": b"gone"}
 NEW = {"README.md": b"---\nlicense: mit\n---\n# New\n", "w.safetensors": b"new\0" * 50, "more.json": b"{}"}
 
-STATUSES = (401, 403, 429, 500, 503)
+# At every request, for every change.
 FAULTS: list[dict[str, Any]] = [
-    *({"does": "status", "status": status} for status in STATUSES),
-    {"does": "status", "status": 429, "retry_after": 1},
+    {"does": "status", "status": 403},
+    {"does": "status", "status": 503},
     {"does": "status", "status": 500, "after": True},
-    {"does": "status", "status": 500, "times": 99},
     {"does": "cut"},
     {"does": "cut", "after": True},
     {"does": "short", "after": True},
-    {"does": "delay", "seconds": 2.5},
     {"does": "revoke"},
 ]
-AT_THE_COMMIT: list[dict[str, Any]] = [{"does": "beside"}, {"does": "delay", "seconds": 2.5, "after": True}]
+# With `all`, besides: they take their time.
+MORE: list[dict[str, Any]] = [
+    *({"does": "status", "status": status} for status in (401, 408, 412, 429, 500)),
+    {"does": "status", "status": 429, "retry_after": 1},
+    {"does": "status", "status": 500, "times": 99},
+    {"does": "short"},
+    {"does": "delay", "seconds": 2.5},
+]
+AT_THE_COMMIT: list[dict[str, Any]] = [
+    {"does": "status", "status": 412},
+    {"does": "beside"},
+    {"does": "delay", "seconds": 2.5},
+    {"does": "delay", "seconds": 2.5, "after": True},
+]
 
 
 def parcel(files: dict[str, bytes]) -> Parcel:
@@ -155,7 +166,7 @@ def pattern(path: str) -> str:
     return "^" + re.sub(r"[0-9a-f]{40,64}", "[0-9a-f]+", re.escape(path).replace(r"\-", "-")) + "$"
 
 
-def main(workers: int, folder: Path) -> None:
+def main(workers: int, folder: Path, faults: list[dict[str, Any]]) -> None:
     cases: list[tuple[str, tuple[str, str] | None, dict[str, Any]]] = []
     for flow in ("new", "update"):
         clean = case(folder / flow, flow, None, {})
@@ -163,7 +174,7 @@ def main(workers: int, folder: Path) -> None:
         requests = list(dict.fromkeys((method, pattern(path)) for method, path in clean["asked"]))
         for request in requests:
             more = AT_THE_COMMIT if "/commit/" in request[1] and request[0] == "POST" else []
-            cases += [(flow, request, fault) for fault in [*FAULTS, *more]]
+            cases += [(flow, request, fault) for fault in [*faults, *more]]
     with ThreadPoolExecutor(workers) as pool:
         running = [pool.submit(case, folder / str(i), *one) for i, one in enumerate(cases)]
         for one in running:
@@ -171,4 +182,4 @@ def main(workers: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), FAULTS + MORE * ("all" in sys.argv[3:]))
