@@ -1,7 +1,6 @@
 """The commands, thin: they read arguments, call the room that does the work, and print.
 
-Here are those on recipes and runs; recipe_commands.py, card_commands.py, hub_publish_commands.py,
-leaderboard_commands.py, hub_commands.py, model_commands.py and sandbox_commands.py hold more.
+Here are those that every recipe goes through; commands/ holds the others.
 
 The last thing in the pipeline and the first a person meets. Nothing heavier than Typer is imported before
 a command runs, so that `factory --help` is instant. Results go to stdout, progress and errors to stderr.
@@ -15,27 +14,19 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from factory import (
-    __version__,
-    card_commands,
-    flow_commands,
-    hub_commands,
-    hub_publish_commands,
-    leaderboard_commands,
-    model_commands,
-    recipe_commands,
-    sandbox_commands,
-)
-from factory.ending import Ended
+from factory import __version__
+from factory.commands import card, flow, hub, leaderboard, model, publish, runs, sandbox
+from factory.commands import recipe as recipe_commands
+from factory.commands.options import RUNS, AsJson, Overrides, PassGated, RecipeFile, RunsDir, Within
 from factory.errors import FactoryError
-from factory.options import RUNS, AsJson, Overrides, PassGated, RecipeFile, RunName, RunsDir, Within
+from factory.run.ending import Ended
 
 if TYPE_CHECKING:
-    from factory.plan import Plan
+    from factory.plan.plan import Plan
 
 INTERRUPTED = 130
 # What an interruption left of a command's work.
@@ -158,19 +149,21 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Make what a recipe asks for. Run it again to resume, or to see that nothing is left to do."""
-    from factory import display, machine
-    from factory.parts import chosen_steps
-    from factory.run import select
-    from factory.share import run_shared
-    from factory.store import Store
+    from factory import machine
+    from factory.commands import display
+    from factory.commands import plan as plan_print
+    from factory.plan.select import select
+    from factory.run.parts import chosen_steps
+    from factory.run.share import run_shared
+    from factory.run.store import Store
 
-    planned = _plan(recipe, overrides, within, miniature)
+    store = Store(runs_dir / "store")
+    with plan_print.looked_at(store if dry_run else None) as unread:
+        planned = _plan(recipe, overrides, within, miniature)
     chosen = chosen_steps(planned, part, only or ())
     plan = _spread(planned, processes, strategy, chosen, runs_dir)
     if dry_run:
-        from factory import plan_print
-
-        plan_print.print_plan(plan, select(plan, chosen), Store(runs_dir / "store"), as_json)
+        plan_print.print_plan(plan, select(plan, chosen), store, as_json, unread=unread)
         return
     cores = machine.cores() if miniature else None  # its steps are small: all cores find work
     at_once = jobs or (1 if processes > 1 else cores)
@@ -204,19 +197,21 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show the steps of a recipe, which are done, and what the others take. No weights are fetched."""
-    from factory import plan_page, plan_print
-    from factory.store import Store
+    from factory.commands import plan as plan_print
+    from factory.commands import plan_page
+    from factory.run.store import Store
 
     form = _form(as_json, markdown)
     with plan_print.gated_told(recipe, pass_gated and max_cost is None, form):  # a limit is kept, or refused
-        planned = _plan(recipe, overrides, within)
         store = Store(runs_dir / "store")
+        with plan_print.looked_at(store) as unread:
+            planned = _plan(recipe, overrides, within)
         if max_cost is not None:
             plan_page.refuse_above(planned, store, max_cost, gpu)
         if markdown:
             print(plan_page.page(planned, store), end="")
             return
-        plan_print.print_plan(planned, planned.steps, store, as_json, costs=True)
+        plan_print.print_plan(planned, planned.steps, store, as_json, costs=True, unread=unread)
 
 
 @app.command()
@@ -228,9 +223,10 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Check a recipe and all that it names."""
-    from factory import plan_print
+    from factory.commands import plan as plan_print
+    from factory.hashing import postponed
 
-    with plan_print.gated_told(recipe, pass_gated, _form(as_json)):
+    with plan_print.gated_told(recipe, pass_gated, _form(as_json)), postponed():
         plan = _plan(recipe, overrides, within)
         if as_json:
             print(json.dumps({"valid": True, "steps": len(plan.steps), **plan_print.facts(plan)}))
@@ -239,86 +235,19 @@ def validate(
         print(f"{recipe} is valid: {points}{len(plan.steps)} steps{plan_print.sizes(plan)}")
 
 
-@app.command()
-def status(
-    run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="As for show; without it, all runs.")
-    ] = None,
-    runs_dir: RunsDir = RUNS,
-    as_json: AsJson = False,
-) -> None:
-    """Show how far the runs are, or every step of one."""
-    from factory import display
-    from factory.run_folder import find_runs, open_run
-
-    if run is not None:
-        _, opened, store = open_run(run, runs_dir)
-        steps = [(s.name, store.state(s.stage, s.key), s.seconds) for s in opened.steps]
-        if as_json:
-            told = [{"name": name, "state": state, "seconds": took} for name, state, took in steps]
-            print(json.dumps({"name": opened.name, "steps": told}))
-            return
-        rows = [[name, state, "" if took is None else display.duration(took)] for name, state, took in steps]
-        display.table(["step", "state", "time"], rows, left=2)
-        return
-    runs: list[dict[str, Any]] = []
-    for folder in find_runs(runs_dir):
-        try:
-            page, store = folder.read(), folder.store
-        except FactoryError as error:  # the others can still be listed
-            print(f"warning: {error}", file=sys.stderr)
-            continue
-        if page is not None:
-            done = sum(store.has(step.stage, step.key) for step in page.steps)
-            line = {"name": page.name, "done": done, "steps": len(page.steps)}
-            runs.append({**line, "started": page.started, "finished": page.finished})
-    if as_json:
-        print(json.dumps({"runs": runs}))
-    elif not runs:
-        print(f"no runs in {runs_dir}")
-    else:
-        rows = [["" if value is None else str(value) for value in line.values()] for line in runs]
-        display.table(list(runs[0]), rows)
-
-
-@app.command()
-def show(run: RunName, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> None:
-    """Print the scores of a finished run and where its pictures are.
-
-    A sweep's points are runs too: SWEEP/drop=2.
-    """
-    from factory import display
-    from factory.hub.ledger import published
-    from factory.run_folder import open_run
-
-    folder = open_run(run, runs_dir)[0].path
-    report = folder / "report.json"
-    if not report.is_file():
-        raise FactoryError(
-            f'the run "{run}" has no report yet', where=str(folder), mend="Run its recipe to the end"
-        )
-    if as_json:
-        print(report.read_text().strip())
-        return
-    display.score_table(report)
-    for path in (folder / "report.md", *sorted(folder.glob("*.png"))):
-        if path.is_file():
-            print(path)
-    for record in published(folder):
-        print(f"published: {hub_publish_commands.line_of(record)}")
-
-
 def _form(as_json: bool, markdown: bool = False) -> Literal["text", "json", "markdown"]:
+    if as_json and markdown:
+        raise FactoryError("--json and --markdown are two forms", mend="Give one of them")
     return "markdown" if markdown else "json" if as_json else "text"
 
 
 def _plan(
     recipe: Path, overrides: Sequence[str] | None, within: Path | None = None, miniature: bool = False
 ) -> Plan:
-    from factory.sweep_plan import plan_file
+    from factory.plan.sweep import plan_file
 
     if within is not None:
-        from factory.confined import confine
+        from factory.recipe.confined import confine
 
         confine(recipe, list(overrides or ()), within)
     return plan_file(recipe, overrides or (), miniature)
@@ -329,9 +258,9 @@ def _spread(
 ) -> Plan:
     if (processes, strategy) == (1, "ddp"):
         return plan
-    from factory.processes import spread
-    from factory.run import select
-    from factory.store import Store
+    from factory.plan.select import select
+    from factory.run.processes import spread
+    from factory.run.store import Store
 
     store, chosen = Store(runs_dir / "store"), {step.name for step in select(plan, only)}
     return spread(
@@ -340,15 +269,16 @@ def _spread(
 
 
 # A group without a name: its commands follow those above, in the help too.
+app.add_typer(runs.commands)
 app.add_typer(recipe_commands.commands)
-app.add_typer(flow_commands.commands)
-app.add_typer(card_commands.commands)
-app.add_typer(hub_publish_commands.commands)
-app.add_typer(model_commands.commands)
-app.add_typer(leaderboard_commands.commands)
-app.add_typer(leaderboard_commands.board, name="leaderboard")
-app.add_typer(hub_commands.commands, name="hub")
-app.add_typer(sandbox_commands.commands, name="sandbox")
+app.add_typer(flow.commands)
+app.add_typer(card.commands)
+app.add_typer(publish.commands)
+app.add_typer(model.commands)
+app.add_typer(leaderboard.commands)
+app.add_typer(leaderboard.board, name="leaderboard")
+app.add_typer(hub.commands, name="hub")
+app.add_typer(sandbox.commands, name="sandbox")
 
 if __name__ == "__main__":
     main()

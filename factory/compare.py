@@ -28,11 +28,13 @@ class Side:
         name: what it is called in messages.
         suite: that scored it.
         samples: by task.
+        notes: why its scores are no benchmark's, such as that they were limited; without full stops.
     """
 
     name: str
     suite: str
     samples: Mapping[str, TaskSamples]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Comparison:
         tasks: by name, in the suite's order.
         average: over these tasks.
         left_out: why a task is not compared, by its name.
+        notes: those of both models, each once.
     """
 
     names: tuple[str, str]
@@ -74,6 +77,7 @@ class Comparison:
     tasks: Mapping[str, Line]
     average: Line
     left_out: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """All of it as plain values, for JSON; values are fractions."""
@@ -83,6 +87,7 @@ class Comparison:
             "tasks": {task: _plain(line) for task, line in self.tasks.items()},
             "average": _plain(self.average),
             "left_out": dict(self.left_out),
+            "notes": list(self.notes),
         }
 
 
@@ -117,7 +122,8 @@ def compare(a: Side, b: Side) -> Comparison:
         difference, counts = paired.difference("a", "b", task), paired.counts("a", "b", task)
         return Line(paired.value("a", task), paired.value("b", task), difference, counts)
 
-    return Comparison((a.name, b.name), a.suite, {t: line(t) for t in common}, line(), left_out)
+    notes = tuple(dict.fromkeys([*a.notes, *b.notes]))
+    return Comparison((a.name, b.name), a.suite, {t: line(t) for t in common}, line(), left_out, notes)
 
 
 def shared(

@@ -1,7 +1,7 @@
 """What models weigh and take, as tables for the terminal: `factory sizes` and `factory measure`.
 
-Rows of text; display.py prints them. Between models/sizes.py and models/measure.py, which say what every
-figure means, and cli.py.
+Rows of text; commands/display.py prints them. models/sizes.py and models/measure.py say what every
+figure means.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The metadata at the top of a README.md: YAML between two lines of three dashes.
 
-Read by dataset_files.py (which files are which config), by the cards and by the local Hub.
+Read by data/files.py (which files are which config), by the cards and by the local Hub.
 """
 
 from __future__ import annotations

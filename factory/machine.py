@@ -1,6 +1,6 @@
 """Facts of the machine for an artifact's record: what was this made on?
 
-Read by child.py at the end of every step and by run.py for run.json. Light: it looks at the GPU only
+Read by run/inside.py at the end of every step and by run/run.py for run.json. Light: it looks at the GPU only
 when a stage has already loaded torch.
 """
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 _SHOWN, _FEW = 12, 8
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name most like `word`, if one is like it at all."""
+def nearest(word: str, known: Iterable[str], like: float = 0.6) -> str | None:
+    """The known name most like `word`, if one is so much like it, from 0 to 1 (difflib's ratio)."""
     names = sorted(set(known))
     lowered = {name.lower(): name for name in reversed(names)}
-    found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=like)
     return lowered[found[0]] if found else None
 
 

@@ -1,8 +1,8 @@
 """The models and datasets a recipe refers to: found, checked and fingerprinted before anything runs.
 
-Between recipe.py and plan.py: a reference is `sandbox/<name>`, a local folder (relative to the recipe, or
-absolute), or a Hub id; what comes out is a `Source`, whose fingerprint goes into the keys of the steps
-that read it. run.py turns it into a folder with `materialise`. Nothing is downloaded here but a
+Between recipe/recipe.py and plan/plan.py: a reference is `sandbox/<name>`, a local folder (relative to the
+recipe, or absolute), or a Hub id; what comes out is a `Source`, whose fingerprint goes into the keys of the
+steps that read it. run/run.py turns it into a folder with `materialise`. Nothing is downloaded here but a
 repository's list of files and its config.json or README.md; no weights, no data, and no code.
 """
 
@@ -14,22 +14,21 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from factory import hub_files
-from factory.dataset_files import Selected, Wanted, list_files, select, select_local
+from factory.data.files import Selected, Wanted, list_files, select, select_local
 from factory.errors import FactoryError
 from factory.hashing import files_hash
-from factory.models.architectures import architecture_of
-from factory.models.carried import CARRIED, is_carried, tokenizer_files
+from factory.models.carried import CARRIED, is_carried
 from factory.models.checkpoint import INDEX, read_config, stored_tensors, weight_files
 from factory.models.headers import StoredTensor
-from factory.models.load import tokenizer as load_tokenizer
-from factory.models.refused import refuse_code
+from factory.models.usable import check_config, check_model_folder, check_names
 from factory.nearest import suggest
 
 SANDBOX = "sandbox/"
@@ -91,10 +90,10 @@ def resolve_model(
     if local is not None:
         return Source("folder", reference, _check_model(local, reference, where, prunable), local)
     repository = hub_files.repository("model", reference, revision, where)
-    _check_names(repository.names, reference, where)
+    check_names(repository.names, reference, where)
     files = (*_weights(repository, reference, where), *_MODEL_FILES)
     source = Source("hub", reference, repository.commit, None, "model", files, prunable)
-    _check_config(config_of(source, where), reference, where, prunable)
+    check_config(config_of(source, where), reference, where, prunable)
     return source
 
 
@@ -157,7 +156,7 @@ def materialise(source: Source, cache: Path) -> Path:
     if source.kind == "hub":
         path = hub_files.download(source.repo, source.reference, source.fingerprint, source.files)
         if source.repo == "model":
-            _check_model_folder(path, source.prunable)
+            check_model_folder(path, source.prunable)
         return path
     return _write_sandbox(source, cache)
 
@@ -166,20 +165,28 @@ def materialise(source: Source, cache: Path) -> Path:
 def at_hand(dataset: Source) -> Iterator[Path | None]:
     """The folder of a dataset whose rows can be checked now; None where it must be downloaded first.
 
-    A sandbox dataset is there for as long as the context, as JSON lines: writing parquet would take longer
-    than all the rest of a check.
+    Its files are for reading only: of a sandbox dataset they serve this process to its end.
     """
-    if dataset.kind != "sandbox":
+    if dataset.kind == "sandbox":
+        yield Path(_sandbox_rows(dataset.reference.removeprefix(SANDBOX)).name)
+    else:
         yield dataset.path
-        return
+
+
+@cache
+def _sandbox_rows(name: str) -> tempfile.TemporaryDirectory[str]:
+    """A sandbox dataset as JSON lines, made up once: writing parquet would take longer than all checks of it.
+
+    The folder goes with the process.
+    """
     from factory.sandbox import datasets
 
-    with tempfile.TemporaryDirectory() as folder:
-        for (config, split), rows in datasets.MAKERS[dataset.reference.removeprefix(SANDBOX)]().items():
-            file = Path(folder) / config / f"{split}.jsonl"
-            file.parent.mkdir(exist_ok=True)
-            file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        yield Path(folder)
+    folder = tempfile.TemporaryDirectory(prefix="factory-")
+    for (config, split), rows in datasets.MAKERS[name]().items():
+        file = Path(folder.name) / config / f"{split}.jsonl"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
 
 
 def _write_sandbox(source: Source, cache: Path) -> Path:
@@ -286,65 +293,13 @@ def _flat(chosen: Selected, names: Sequence[str], wanted: Wanted) -> list[str]:
 def _check_model(folder: Path, reference: str, where: str, prunable: bool) -> str:
     """Checks a model folder; returns its fingerprint."""
     try:
-        _check_model_folder(folder, prunable)
+        check_model_folder(folder, prunable)
     except FactoryError as error:  # the recipe's line is what the user can change
-        raise FactoryError(f"model '{reference}': {error.what}", where=where, mend=error.mend) from None
+        file = Path(error.where or "")
+        named = f"{file.name}: " if file.suffix == ".safetensors" else ""  # one of many, perhaps
+        what = f"model '{reference}': {named}{error.what}"
+        raise FactoryError(what, where=where, mend=error.mend) from None
     files = {folder / "config.json", *weight_files(folder)}
     names = (file for file in folder.iterdir() if file.name == INDEX or is_carried(file.name))
     files |= {file for file in names if file.is_file()}
     return files_hash(folder, files)
-
-
-def _check_model_folder(folder: Path, prunable: bool) -> None:
-    config = read_config(folder)
-    stored_tensors(folder)
-    named = tokenizer_files(folder)
-    if not named:
-        mend = "Save it beside the weights (tokenizer.save_pretrained)"
-        raise FactoryError("the folder has no tokenizer", mend=mend)
-    if prunable:
-        architecture_of(config, folder)
-    else:
-        refuse_code(config, folder)
-    _check_tokenizer(folder / "tokenizer_config.json")
-    if named == ["tokenizer_config.json"]:  # enough where tokens are bytes; else there is no vocabulary
-        load_tokenizer(folder)
-
-
-def _check_tokenizer(file: Path) -> None:
-    """Refuses a tokenizer that needs code of its own; transformers leaves `auto_map` aside where it can."""
-    try:
-        written = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError:
-        raise FactoryError("tokenizer_config.json is not JSON", mend="Fetch the model again") from None
-    if not isinstance(written, dict) or not written.get("auto_map"):
-        return
-    try:
-        load_tokenizer(file.parent)
-    except Exception as error:  # its loaders raise whatever comes
-        what = "the tokenizer wants code of its own to be run (auto_map in tokenizer_config.json)"
-        mend = "Name a model whose tokenizer transformers loads by itself, without trust_remote_code"
-        raise FactoryError(what, mend=mend) from error
-
-
-def _check_config(config: dict[str, Any], reference: str, where: str, prunable: bool) -> None:
-    try:
-        if prunable:
-            architecture_of(config, Path(reference))
-        else:
-            refuse_code(config, Path(reference))
-    except FactoryError as error:
-        raise FactoryError(f"model '{reference}': {error.what}", where=where, mend=error.mend) from None
-
-
-def _check_names(names: Iterable[str], reference: str, where: str) -> None:
-    """What the list of files of a Hub model shows already."""
-    top = {name for name in names if "/" not in name}
-    if "config.json" not in top:
-        mend = "Name a repository with a whole transformers model"
-        raise FactoryError(f"model '{reference}' has no config.json", where=where, mend=mend)
-    if not any(name.endswith(".safetensors") for name in top):
-        pickles = any(name.endswith((".bin", ".pt", ".pth")) for name in top)
-        what = "has only pickled weights" if pickles else "has no weights"
-        mend = "Name a revision with safetensors" if pickles else "Name a repository with safetensors"
-        raise FactoryError(f"model '{reference}' {what}", where=where, mend=mend)

@@ -33,6 +33,16 @@ CHAT_TEMPLATE = (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs whole recipes goes first, so that nothing long is left to one of several processes."""
+
+    def short(item: pytest.Item) -> bool:
+        place = item.path.relative_to(Path(__file__).parent)
+        return place.parts[0] not in ("run", "workflows", "recipe") and len(place.parts) > 1
+
+    items.sort(key=short)
+
+
 @pytest.fixture(autouse=True)
 def _gradients() -> None:
     """lighteval switches gradients off for the process that imports it; every test begins with them on."""

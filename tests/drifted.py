@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from reported import ROWS, record
 
+from factory import parquet
 from factory.drift.figures import Rows, figure, perplexity
-from factory.drift.responses import write_rows
 from factory.stages.drift import FIGURES
 
 DATASETS = ("math", "text")
@@ -84,7 +84,7 @@ def artifacts(root: Path) -> dict[str, Path]:
             "datasets": {name: _figures(table.of(name)) for name in DATASETS}, "embedding": EMBEDDING,
         }  # fmt: skip
         folder = record(root / "d" / model, f"drift/{model}", facts, **SETTINGS)
-        write_rows(folder / "drift.parquet", rows)
+        parquet.write(folder / "drift.parquet", rows)
         made[f"drift.{model}"] = folder
     return made
 

@@ -43,7 +43,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a tag with a directive": (b"%TAG ! tag:yaml.org,2002:python/\n---\n" + _with(NAME, "name: !name:id"),
                                "the YAML tag"),
     "a tag on a mapping": (_with("base: {", "base: !!python/object:factory.recipe.Recipe {"), "the YAML tag"),
-    "two documents": (GOOD.encode() + b"---\n" + GOOD.encode(), "broken YAML"),
+    "two documents": (GOOD.encode() + b"---\n" + GOOD.encode(), "a second YAML document"),
     "another version of YAML": (b"%YAML 9.9\n---\n" + GOOD.encode(), "broken YAML"),
     # keys
     "a list for a key": (_with(DROP, "[a, b]: 2"), "a key must be a plain word"),

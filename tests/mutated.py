@@ -14,8 +14,8 @@ from typing import Any
 from written import SANDBOX_RECIPE
 
 from factory.errors import FactoryError
-from factory.recipe_file import read
-from factory.sweep import load
+from factory.recipe.file import read
+from factory.recipe.sweep import load
 
 ROOT = Path(__file__).parents[1]
 SWEPT = SANDBOX_RECIPE + (

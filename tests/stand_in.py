@@ -19,11 +19,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from factory.display import Plain
+from factory.commands.display import Plain
 from factory.errors import FactoryError
-from factory.plan import Plan, Ref, Step
-from factory.recipe import Recipe
-from factory.run import run as execute
+from factory.plan.plan import Plan, Ref, Step
+from factory.recipe.recipe import Recipe
+from factory.run.run import run as execute
 from factory.stages import Frozen, Progress
 
 VERSION = 1

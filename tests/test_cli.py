@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any
 import pytest
 import stand_in
 
-from factory import __version__
+from factory import __version__, hashing
 from factory.cli import call
-from factory.run import run
+from factory.run.run import run
 
 RECIPE = """\
 name: tiny
@@ -110,10 +111,10 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: Any, capsys: pytest.Capt
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("factory.sweep_plan.plan_file", interrupted)
+    monkeypatch.setattr("factory.plan.sweep.plan_file", interrupted)
     assert call(["run", "r.yaml"]) == 130
     assert capsys.readouterr().err == "error: interrupted. Run the same command again to resume.\n"
-    monkeypatch.setattr("factory.alone_evaluate.evaluate", interrupted)
+    monkeypatch.setattr("factory.alone.evaluate.evaluate", interrupted)
     assert call(["evaluate", "sandbox/base"]) == 130
     assert "interrupted. With --out the same command goes on where it was.\n" in capsys.readouterr().err
 
@@ -155,6 +156,43 @@ def test_a_dry_run_shows_the_chosen_steps_and_writes_nothing(
     assert [line.split()[0] for line in lines[1:-1]] == ["importance", "prune", "train/math-sft"]
     assert lines[-1] == "3 steps, 0 done; 64,064 parameters become 45,504 (71%)"
     assert not Path("runs").exists()
+
+
+def test_weights_are_read_only_where_a_key_can_be_met(
+    recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To check and to estimate takes no key; to find what is made already does."""
+    monkeypatch.setattr(hashing, "REMEMBERED_FROM", 100_000)  # the weights alone are larger
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path("cache").absolute()))
+
+    def keys() -> set[str | None]:
+        assert call(["plan", recipe.name, "--json"]) == 0
+        return {step["key"] for step in json.loads(capsys.readouterr().out)["steps"]}
+
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(hashing, "_digest", _small_alone)
+        for command in (["validate"], ["parts"], ["plan"], ["plan", "--markdown"], ["run", "--dry-run"]):
+            assert call([command[0], recipe.name, *command[1:]]) == 0
+        assert "keys: `factory run` reads 1 large file (0.0 GB) for them, once" in capsys.readouterr().out
+        assert keys() == {None}
+        assert call(["plan", recipe.name, "--json"]) == 0
+        (unread,) = json.loads(capsys.readouterr().out)["unread"].items()
+        assert unread[0].endswith("model.safetensors") and unread[1] == Path(unread[0]).stat().st_size
+    (Path("runs") / "store" / "prune" / "0123456789abcdef").mkdir(parents=True)
+    known = keys()
+    assert None not in known
+    shutil.rmtree("runs")
+    assert keys() == known  # for it is remembered
+
+
+def test_a_plan_has_one_form(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["plan", recipe.name, "--json", "--markdown"]) == 2
+    assert capsys.readouterr().err == "error: --json and --markdown are two forms. Give one of them.\n"
+
+
+def _small_alone(file: Path) -> str:
+    assert file.suffix != ".safetensors"
+    return file.name
 
 
 def test_a_runs_folder_that_cannot_be_written(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

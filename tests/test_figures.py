@@ -89,6 +89,7 @@ def test_measured_models_side_by_side(capsys: pytest.CaptureFixture[str], tmp_pa
     assert max(cell_len(line.rstrip()) for line in out.splitlines()) <= 80
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "getloadavg"), reason="this system counts no load")
 def test_a_busy_machine_is_told(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from factory.cli import call
-from factory.sweep import load
+from factory.recipe.sweep import load
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from written import jsonl
 
-from factory.data import DataSpec, iterate_rows, numbered_rows
-from factory.duplicates import normalised
-from factory.overlap import words
+from factory.data.duplicates import normalised
+from factory.data.overlap import words
+from factory.data.rows import DataSpec, iterate_rows, numbered_rows
 from factory.stages import curate
 from factory.tasks import rows
 from factory.tasks.suites import SUITES

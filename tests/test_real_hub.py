@@ -96,7 +96,7 @@ def test_both_recipes_go_from_the_hubs_rows_to_the_report_and_both_engines_write
 
 
 def test_the_two_recipes_are_the_same_but_for_the_engine() -> None:
-    from factory.recipe import load_recipe
+    from factory.recipe.recipe import load_recipe
 
     plain, served = (
         load_recipe(ROOT / "recipes" / "sandbox" / f"gsm8k-dolly{kind}.yaml").model_dump()

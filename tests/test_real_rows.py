@@ -34,7 +34,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(base: Path, *options: str) -> Path:
     """The recipe's run folder, after a run into `base`'s folder."""
-    recipe = ROOT / "tests" / "recipes" / "real_rows.yaml"
+    recipe = ROOT / "tests" / "real_rows.yaml"
     runs = base.parent / "runs"
     command = [sys.executable, "-m", "factory.cli", "run", str(recipe), "--runs-dir", str(runs)]
     finished = subprocess.run(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from written import ROWS, jsonl, model
 
 from factory import hashing
-from factory.dataset_files import Wanted, list_files, read_rows
+from factory.data.files import Wanted, list_files
+from factory.data.reading import read_rows
 from factory.errors import FactoryError
 from factory.sandbox import DATASETS
 from factory.sources import Source, at_hand, materialise, resolve_dataset, resolve_model
@@ -71,9 +74,43 @@ def test_a_large_file_is_hashed_once_and_again_when_it_changes(
     first = hashing.file_hash(file)
     monkeypatch.setattr(hashing, "_digest", lambda file: "read again")
     assert hashing.file_hash(file) == first
+    times = file.stat()
     file.write_bytes(b"b" * 100)
-    os.utime(file, ns=(1, 1))
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # as `cp -p` and `rsync -t` do
     assert hashing.file_hash(file) == "read again"
+
+
+def test_that_a_very_large_file_is_read_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(hashing, "TOLD_FROM", hashing.REMEMBERED_FROM)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(bytes(hashing.REMEMBERED_FROM))
+    for _ in range(2):
+        hashing.file_hash(file)
+    said = capsys.readouterr()
+    assert said.err.count("note: model.safetensors is read for its hash, 0.0 GB; that is remembered\n") == 1
+    assert said.out == ""
+
+
+def test_where_no_key_is_wanted_a_large_file_stays_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until somebody read it: what is remembered is told, and changes with the file."""
+    monkeypatch.setattr(hashing, "REMEMBERED_FROM", 10)
+    folder = model(tmp_path / "m")
+    weights = folder / "model.safetensors"
+    with hashing.postponed() as unread:
+        before = resolved(tmp_path).fingerprint
+    assert unread[weights] == weights.stat().st_size
+    read = resolved(tmp_path).fingerprint
+    assert read != before
+    with hashing.postponed() as unread:
+        assert resolved(tmp_path).fingerprint == read and not unread
+        os.utime(weights, (1, 1))
+        resolved(tmp_path)
+        assert set(unread) == {weights}
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
@@ -104,6 +141,13 @@ def test_what_is_cached_of_the_hub_is_found_offline(tmp_path: Path, monkeypatch:
     assert "'some/model' has only pickled weights" in refused(tmp_path, "some/model")
 
 
+def test_the_weights_file_that_is_damaged_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "m")
+    weights = folder / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size - 8)
+    assert "model './m': model.safetensors: the file is cut short" in refused(tmp_path, "./m")
+
+
 def test_a_file_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "m").write_text("x")
     assert "'m' is a file, not a folder" in refused(tmp_path)
@@ -129,7 +173,20 @@ def test_a_sandbox_dataset_at_hand_is_the_one_a_run_reads(name: str, tmp_path: P
         for file in made.rglob("*.parquet"):
             same = (folder / file.relative_to(made)).with_suffix(".jsonl")
             assert list(read_rows([same], None, None)) == list(read_rows([file], None, None))
-    assert not folder.exists()
+    with at_hand(source) as again:
+        assert again == folder  # a plan asks for it several times
+
+
+def test_a_sandbox_dataset_at_hand_goes_with_the_process(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from factory.sources import *; from factory.data.files import Wanted;"
+        "source = resolve_dataset('sandbox/myths', None, '', Path(), Wanted(None, ('validation',)));"
+        "exec('with at_hand(source) as folder: print(folder.is_dir())')"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:

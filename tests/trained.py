@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from factory.data import DataSpec
+from factory.data.rows import DataSpec
 from factory.stages import train
 from factory.stages.train import Settings
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from factory.data import ROW_COLUMNS, DataSpec, TextSpec, iterate_rows, iterate_texts
+from factory.data.rows import ROW_COLUMNS, DataSpec, TextSpec, iterate_rows, iterate_texts
 from factory.errors import FactoryError
-from factory.recipe import load_recipe
+from factory.recipe.recipe import load_recipe
 
 BLOCKS = 4
 CONFIG = {

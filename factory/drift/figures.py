@@ -1,9 +1,11 @@
 """Figures of drift with their intervals, from measured rows: of one model, and of two on the same prompts.
 
 Between the stage drift, which measures and writes them into its record, and the report, which compares. A
-figure a token is the ratio of two sums over prompts; the bootstrap draws prompts (inside each dataset, as
-`tasks/bootstrap.py` draws documents inside a group), since the tokens of one response hang together. Every
-model's draws are the same, so that what two models share cancels in a difference.
+figure a token is the ratio of two sums over prompts, since the tokens of one response hang together. Shares
+(agreeing tokens, same responses, lost documents) have the intervals of `tasks/shares.py`, which hold up where
+a share is exactly 0 or 1; all others those of a bootstrap that draws prompts (inside each dataset, as
+`tasks/bootstrap.py` draws documents inside a group). Every model's draws are the same, so that what two
+models share cancels in a difference.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from factory.tasks.bootstrap import Array, Estimate, draw_means, estimate
+from factory.tasks import shares
+from factory.tasks.bootstrap import Array, draw_means, estimate
 
 EXACT = 8  # pairs up to which all orders are tried for the chance of a rank correlation
 DRAWN = 20_000  # orders that are drawn beyond
@@ -45,7 +47,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Sure:
-    """A figure with the bootstrap's replicates of it."""
+    """A figure with the bootstrap's replicates of it.
+
+    Attributes:
+        value: the figure.
+        draws: its replicates.
+        n: the rows behind it.
+    """
 
     value: float
     draws: Array
@@ -54,14 +62,43 @@ class Sure:
     @property
     def estimate(self) -> dict[str, Any]:
         """As it is written down."""
-        return _written(estimate(self.value, self.draws, self.n))
+        return asdict(estimate(self.value, self.draws, self.n))
 
     def minus(self, other: Sure) -> dict[str, Any]:
         """This one less another of the same prompts."""
-        return _written(estimate(self.value - other.value, self.draws - other.draws, self.n))
+        return asdict(estimate(self.value - other.value, self.draws - other.draws, self.n))
 
 
-def figure(rows: Rows, name: str, replicates: int, seed: int) -> Sure | None:
+@dataclass(frozen=True)
+class Share:
+    """A share, as the rows that it is of.
+
+    Attributes:
+        above: of each row what counts.
+        below: of what; not all 0.
+        groups: what each row belongs to.
+    """
+
+    above: Sequence[float]
+    below: Sequence[float]
+    groups: Sequence[str]
+
+    @property
+    def value(self) -> float:
+        """The figure."""
+        return float(np.sum(self.above) / np.sum(self.below))
+
+    @property
+    def estimate(self) -> dict[str, Any]:
+        """As it is written down."""
+        return asdict(shares.share(self.above, self.below, self.groups))
+
+    def minus(self, other: Share) -> dict[str, Any]:
+        """This one less another of the same prompts, which is a share of the same."""
+        return asdict(shares.difference(self.above, other.above, self.below, self.groups))
+
+
+def figure(rows: Rows, name: str, replicates: int, seed: int) -> Sure | Share | None:
     """One figure; None where no prompt has what it is about.
 
     Args:
@@ -71,11 +108,29 @@ def figure(rows: Rows, name: str, replicates: int, seed: int) -> Sure | None:
         replicates: of the bootstrap.
         seed: of its draws.
     """
-    if name in ("similarity", "identical"):
-        return ratio(rows.columns[name], [1.0] * len(rows.dataset), rows.dataset, replicates, seed)
-    above = {"kl": "kl", "agreement": "agreed", "perplexity": "nll", "perplexity_base": "nll_base"}[name]
+    each = [1.0] * len(rows.dataset)
+    if name == "identical":
+        return share(rows.columns[name], each, rows.dataset)
+    if name == "agreement":
+        return share(rows.columns["agreed"], rows.columns["tokens"], rows.dataset)
+    if name == "similarity":
+        return ratio(rows.columns[name], each, rows.dataset, replicates, seed)
+    above = {"kl": "kl", "perplexity": "nll", "perplexity_base": "nll_base"}[name]
     found = ratio(rows.columns[above], rows.columns["tokens"], rows.dataset, replicates, seed)
     return exponential(found) if found and name.startswith("perplexity") else found
+
+
+def difference(ours: Rows, theirs: Rows, name: str, replicates: int, seed: int) -> dict[str, Any] | None:
+    """One model's figure less another's, on the same prompts and draws; None where there is none."""
+    one, other = (figure(rows, name, replicates, seed) for rows in (ours, theirs))
+    if isinstance(one, Share) and isinstance(other, Share):
+        return one.minus(other)
+    return one.minus(other) if isinstance(one, Sure) and isinstance(other, Sure) else None
+
+
+def share(above: Sequence[float], below: Sequence[float], groups: Sequence[str]) -> Share | None:
+    """What of `below` is `above`, row by row; None where there is nothing below."""
+    return Share(above, below, groups) if sum(below) > 0 else None
 
 
 def perplexity(nll: Sequence[float], tokens: Sequence[int], replicates: int, seed: int) -> Sure | None:
@@ -106,43 +161,21 @@ def ratio(
     if not len(over) or not under.sum() > 0:
         return None
     # Means over groups of groups' means would weigh datasets alike; sums weigh every token alike.
-    strata = _strata(groups)
-    replicas = [_weighted(values, strata, replicates, seed) for values in (over, under)]
+    drawn_from = shares.strata(groups)
+    replicas = [_weighted(values, drawn_from, replicates, seed) for values in (over, under)]
     with np.errstate(invalid="ignore", divide="ignore"):
         draws = replicas[0] / replicas[1]
     value = float(over.sum() / under.sum())
     return Sure(value, np.where(replicas[1] > 0, draws, value), len(over))
 
 
-def _strata(groups: Sequence[str]) -> list[npt.NDArray[np.intp]]:
-    """What rows are drawn from: those of a group, and together those of groups of one row.
-
-    One row says nothing of how rows scatter; drawn by itself it would count as certain. A lone one is joined
-    by the smallest other group, as in `tasks/bootstrap.py`.
-    """
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(groups):
-        places.setdefault(name, []).append(place)
-    by_size = sorted(places, key=lambda name: len(places[name]))
-    singles = sum(len(own) == 1 for own in places.values())
-    joined = set(by_size[: max(2, singles)] if singles else ())
-    strata = [own for name, own in places.items() if name not in joined]
-    if joined:
-        strata.append([place for name, own in places.items() if name in joined for place in own])
-    return [np.array(own) for own in strata]
-
-
-def _weighted(values: Array, strata: Sequence[npt.NDArray[np.intp]], replicates: int, seed: int) -> Array:
+def _weighted(values: Array, strata: Sequence[shares.Places], replicates: int, seed: int) -> Array:
     """Replicates of the plain mean, rows drawn inside each stratum; the same draws for all `values`."""
     total = np.zeros(replicates)
     for number, own in enumerate(strata):
         drawn = draw_means(values[own], ["drawn"] * len(own), replicates, seed + number)
         total += len(own) / len(values) * drawn
     return total
-
-
-def _written(found: Estimate) -> dict[str, Any]:
-    return asdict(found)
 
 
 def rank_correlation(

@@ -2,13 +2,12 @@
 
 The stage drift asks the models these. They come from another split of a training set or, where it has one
 split alone, from the rows behind those that training takes. A row whose question (instruction and context,
-as `duplicates.py` compares them) training reads too is left out and counted. Rows stream through: kept are
-the drawn ones and eight bytes for each question.
+as `data/duplicates.py` compares them) training reads too is left out and counted. Rows stream through: kept
+are the drawn ones and eight bytes for each question.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -18,10 +17,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from factory import prompts
-from factory.data import DataSpec, iterate_rows
-from factory.duplicates import digest
+from factory.data.duplicates import digest
+from factory.data.row_order import drawn
+from factory.data.rows import DataSpec, iterate_rows
 from factory.errors import FactoryError
-from factory.row_order import rank
 from factory.wording import counted
 
 
@@ -110,26 +109,18 @@ def draw(asked: HeldOut, held_out: Path, trained: Path, first: int) -> Drawn:
     )
     rows = islice(enumerate(iterate_rows(held_out, asked.data)), asked.skip, None)
     counts = {"held_out": 0, "overlapping": 0, "repeated": 0}
-    # Of the drawn rows the one that is the last to be taken stands first: it gives way.
-    drawn: list[tuple[int, int, dict[str, str]]] = []
-    for index, row in _new(rows, trained_on, counts):
-        entry = (-rank(asked.seed, index), index, row)
-        if len(drawn) < asked.rows:
-            heapq.heappush(drawn, entry)
-        else:
-            heapq.heappushpop(drawn, entry)
-    if len(drawn) < 2:
+    chosen = drawn(_new(rows, trained_on, counts), asked.seed, asked.rows)
+    if len(chosen) < 2:
         what = (
-            f"dataset '{asked.data.name}' has {counted(len(drawn), 'held-out row')} for drift: split "
+            f"dataset '{asked.data.name}' has {counted(len(chosen), 'held-out row')} for drift: split "
             f"'{asked.data.split}' has {counts['held_out']:,} that training does not take, of which "
             f"{counts['overlapping']:,} ask what training reads"
         )
         mend = "Name another split under drift.splits, or take fewer rows for training"
         raise FactoryError(what, where="drift", mend=mend)
-    ordered = sorted((index, row) for _, index, row in drawn)
     made = tuple(
         Prompt(first + i, asked.data.name, index, _messages(asked.data, index, row))
-        for i, (index, row) in enumerate(ordered)
+        for i, (index, row) in enumerate(chosen)
     )
     return Drawn(made, **counts)
 

@@ -22,17 +22,19 @@ Name = Literal["transformers", "vllm", "openai"]
 
 @dataclass(frozen=True)
 class Request:
-    """One chat that waits for the assistant's turn.
+    """One chat that waits for the assistant's turn, or tokens that wait for more.
 
     Attributes:
         id: the caller's number for it, handed back with the result.
         messages: chat messages, {"role", "content"}; the engine renders the model's own chat template.
         seed: of this request's sampling; without effect at temperature 0.
+        prompt: token ids in place of `messages`, for engines that run a model folder themselves.
     """
 
     id: int
-    messages: tuple[dict[str, str], ...]
+    messages: tuple[dict[str, str], ...] = ()
     seed: int = 0
+    prompt: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Generated:
         new_tokens: tokens generated, the stop token included.
         logprob: sum of the log-probabilities (nats) of those tokens under the model itself, whatever the
             temperature; None where a server does not tell.
+        tokens: those tokens' ids, where the request was tokens. Text and tokens do not determine each other.
     """
 
     id: int
@@ -55,6 +58,7 @@ class Generated:
     prompt_tokens: int
     new_tokens: int
     logprob: float | None = None
+    tokens: tuple[int, ...] = ()
 
     @property
     def mean_logprob(self) -> float | None:

@@ -28,6 +28,9 @@ from factory.engines.rows import REFILL, Batch, Row, new_cache
 from factory.engines.tuning import Tuner
 from factory.errors import FactoryError
 from factory.models import load
+from factory.texts.measures import surprise
+from factory.texts.reader import Reader
+from factory.texts.text import Text
 
 WINDOW = 16
 """Batches' worth of prompts that are drawn and sorted together."""
@@ -98,49 +101,25 @@ class TransformersEngine:
             with _memory():
                 batch = batch.without_finished()
 
-    @torch.inference_mode()
     def likelihoods(self, chats: Iterable[Answered]) -> Iterator[tuple[int, float]]:
-        """See `factory.engines.Engine`. One forward pass a batch of chats of like length.
+        """See `factory.engines.Engine`.
 
         Raises:
             FactoryError: the device has too little memory.
         """
-        source = iter(chats)
-        while window := list(islice(source, WINDOW * (self.batch_size or Tuner.FIRST))):
-            read = [(chat.id, *self.chats.answered(chat.messages, chat.response)) for chat in window]
-            read.sort(key=lambda one: (-len(one[1]), one[0]))
-            while read:
-                most = self.batch_size or Tuner.FIRST
-                count = max(1, min(most, READ_TOKENS // (4 * len(read[0][1]))))  # logits of every position
-                now, read = read[:count], read[count:]
-                for id, ids, _ in now:
-                    if self.chats.positions is not None and len(ids) > self.chats.positions:
-                        yield id, float("-inf")
-                fitting = [one for one in now if self.chats.room(one[1], 0) >= 0]
-                if fitting:
-                    with _memory():
-                        means = self._means([ids for _, ids, _ in fitting], [start for *_, start in fitting])
-                    yield from zip((id for id, *_ in fitting), means, strict=True)
-
-    def _means(self, rows: list[list[int]], starts: list[int]) -> list[float]:
-        """Mean log-probability of the tokens of each row from its start on."""
-        width = max(map(len, rows))
-        ids = torch.zeros((len(rows), width), dtype=torch.long)
-        for i, row in enumerate(rows):  # padded on the right, where a causal model does not look
-            ids[i, : len(row)] = torch.tensor(row)
-        mask = torch.zeros_like(ids)
-        for i, row in enumerate(rows):
-            mask[i, : len(row)] = 1
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-        chosen = logits.gather(-1, ids[:, 1:, None])[..., 0] - logits.logsumexp(-1)
-        return [
-            float(line[start - 1 : len(row) - 1].double().mean())
-            for line, row, start in zip(chosen, rows, starts, strict=True)
-        ]
+        reader, source = Reader(surprise, self.model, where="regenerate"), iter(chats)
+        while window := list(islice(source, WINDOW * Tuner.FIRST)):
+            texts = []
+            for chat in window:
+                ids, start = self.chats.answered(chat.messages, chat.response)
+                if self.chats.room(ids, 0) < 0:
+                    yield chat.id, float("-inf")
+                else:
+                    texts.append(Text(chat.id, ids[:start], ids[start:], "stop"))
+            yield from ((text.row, -float(found["nll"].mean())) for text, found in reader.read(texts))
 
     def _row(self, request: Request, max_new_tokens: int) -> Row:
-        prompt = self.chats.prompt(request.messages)
+        prompt = list(request.prompt) or self.chats.prompt(request.messages)
         return Row(request, prompt, self.chats.room(prompt, max_new_tokens))
 
     @torch.inference_mode()
@@ -186,7 +165,8 @@ class TransformersEngine:
     def _finished(self, row: Row) -> Generated:
         text = self.chats.text(row.tokens)
         finish = row.finish or "length"
-        return Generated(row.request.id, text, finish, len(row.prompt), len(row.tokens), row.logprob)
+        tokens = tuple(row.tokens) if row.request.prompt else ()
+        return Generated(row.request.id, text, finish, len(row.prompt), len(row.tokens), row.logprob, tokens)
 
 
 class _Waiting:

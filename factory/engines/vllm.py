@@ -45,10 +45,11 @@ class VllmEngine:
     def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Generated]:
         """See `factory.engines.Engine`. A prompt that leaves no room gives "" and finish "length"."""
         source = iter(requests)
-        working = 0
+        working, in_tokens = 0, set[str]()  # the latter: asked in tokens, to be answered in tokens
         while True:
             for request in islice(source, AHEAD * self.at_once - working):
-                prompt = self.chats.prompt(request.messages)
+                in_tokens |= {str(request.id)} if request.prompt else set()
+                prompt = list(request.prompt) or self.chats.prompt(request.messages)
                 if (room := self.chats.room(prompt, sampling.max_new_tokens)) > 0:
                     parameters = self._sampling(request, sampling, room)
                     self._engine.add_request(str(request.id), {"prompt_token_ids": prompt}, parameters)
@@ -60,7 +61,7 @@ class VllmEngine:
             for output in self._engine.step():
                 if output.finished:
                     working -= 1
-                    yield self._finished(output)
+                    yield self._finished(output, output.request_id in in_tokens)
 
     def likelihoods(self, chats: Iterable[Answered]) -> Iterator[tuple[int, float]]:
         """See `factory.engines.Engine`."""
@@ -103,7 +104,7 @@ class VllmEngine:
 
         return RequestOutputKind.FINAL_ONLY
 
-    def _finished(self, output: Any) -> Generated:
+    def _finished(self, output: Any, in_tokens: bool) -> Generated:
         [written] = output.outputs
         return Generated(
             int(output.request_id),
@@ -112,4 +113,5 @@ class VllmEngine:
             len(output.prompt_token_ids),
             len(written.token_ids),
             written.cumulative_logprob,
+            tuple(written.token_ids) if in_tokens else (),
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.compare import documents
-from factory.hub.board_rows import MORE, Figure, Row
+from factory.hub.board_row import MORE, Figure, Row
 from factory.hub.board_sources import Samples
 
 Models = Sequence[tuple[Row, Samples | None]]

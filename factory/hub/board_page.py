@@ -21,7 +21,7 @@ import numpy as np
 import factory
 from factory.compare import REPLICATES, SEED
 from factory.hub.board_dataset import Models, documents_id
-from factory.hub.board_rows import MORE, Figure, Row
+from factory.hub.board_row import MORE, Figure, Row
 from factory.hub.board_sources import Samples
 from factory.paired import TaskSamples
 from factory.seeds import stream

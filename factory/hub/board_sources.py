@@ -21,7 +21,7 @@ from factory.hub.card_run import BASE, Finished
 from factory.hub.manifest import MANIFEST, read_manifest
 from factory.hub.session import Patience, connect, patiently, refusal
 from factory.paired import TaskSamples
-from factory.run_folder import RUN, find_runs
+from factory.run.folder import RUN, find_runs
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9](?!.*--)[A-Za-z0-9._-]{0,95}")
 _WANTED = (MANIFEST, "report.json", "config.json", documents.FILE, "records/*")

@@ -178,7 +178,7 @@ def _told(run: Finished, variant: str, siblings: Mapping[str, str]) -> dict[str,
         ],
         "regenerated": [row for row in report["regenerate"] if (row["name"], "self") in used],
         "merged": run.records.get(f"merge/{variant}"),
-        "draft": run.records.get(f"draft/{variant}"),
+        "draft": _drafted(run, variant),
         "measure": run.records.get("measure"),
         "drift": moved and {
             "base": run.records[f"drift/{BASE}"],
@@ -204,6 +204,13 @@ def _told(run: Finished, variant: str, siblings: Mapping[str, str]) -> dict[str,
 def _rows(run: Finished, row: Mapping[str, Any]) -> int:
     count: int = run.records[f"train/{row['name']}"]["facts"]["rows"]
     return count
+
+
+def _drafted(run: Finished, variant: str) -> dict[str, Any] | None:
+    """Its record as a draft; from where it pays as the report has it, by the timings of all drafts."""
+    record = run.records.get(f"draft/{variant}")
+    told = {row["name"]: {"pays": row["facts"]["pays"]} for row in run.report.get("draft") or ()}
+    return None if record is None else {**record, "facts": {**record["facts"], **told.get(variant, {})}}
 
 
 def _ancestors(run: Finished, step: str) -> set[str]:

@@ -1,6 +1,6 @@
 """The card that `factory card` shows: which one is meant, its repository's name, and writing it to a file.
 
-Between card.py and card_commands.py.
+Between card.py and commands/card.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from factory.errors import FactoryError
 from factory.hub.card import Card, dataset_card, model_card
 from factory.hub.card_run import Finished, finished, known
-from factory.run_folder import open_run
+from factory.run.folder import open_run
 
 NAMESPACE = "your-name"  # stands for the namespace until the recipe names one
 

@@ -20,7 +20,7 @@ from factory import hub_files
 from factory.errors import FactoryError
 from factory.hub_files import RepoType
 from factory.nearest import suggest
-from factory.run_folder import open_finished
+from factory.run.folder import open_finished
 
 BASE = "base"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import factory
-from factory import selection
-from factory.figures import recorded_notes, recorded_rows
+from factory.data import selection
+from factory.figures import disturbed, recorded_notes, recorded_rows
 from factory.hub.card_run import Origin
 from factory.stages import draft_words, pages, report_drift
 from factory.wording import counted, duration
@@ -47,6 +47,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         "draft_acceptance": draft_words.acceptance,
         "draft_speed": draft_words.speed,
         "draft_pays": draft_words.pays,
+        "disturbed": disturbed,
         "linked": linked,
         "data_linked": data_linked,
         "meaning": selection.MEANING.__getitem__,

@@ -24,13 +24,14 @@ from factory.hashing import file_hash
 from factory.hub import documents
 from factory.hub.forbidden import refuse_forbidden
 from factory.hub.manifest import MANIFEST, Manifest, Named, sha256_of
-from factory.hub.transaction import Kind
+from factory.hub.parcel import Kind
 from factory.models.carried import beside
 from factory.models.checkpoint import INDEX, weight_files
-from factory.recipe import Recipe
-from factory.recipe_parts import MergedVariant, Publish
-from factory.run_folder import RunFolder, RunPage, open_finished
-from factory.store import Store
+from factory.recipe.parts import Publish
+from factory.recipe.recipe import Recipe
+from factory.recipe.variants import MergedVariant
+from factory.run.folder import RunFolder, RunPage, open_finished
+from factory.run.store import Store
 
 Files = dict[str, Path | bytes]
 # Licences that want a derivative's name to begin with Llama; the card refuses one that does not.

@@ -1,23 +1,55 @@
-"""Every scored document of a published model in one small file, `documents.parquet`. Beside contents.py.
+"""Every scored document of a published model in one small file, `documents.json.gz`. Beside contents.py.
 
-A row a document of the suite: task, group, index, the hash of what was read before the answer, and the score
+Of every document of the suite: task, group, index, the hash of what was read before the answer, and the score
 of the model and, where it is the same documents, of the base and the pruned model. No text of a benchmark is
 in it. `factory compare` and the leaderboard read it; where it is missing, models cannot be compared pairwise.
+It is JSON and no table of data: huggingface_hub takes a Parquet file in a model's repository for a mistake.
 """
 
 from __future__ import annotations
 
-import io
+import gzip
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, model_validator
 
 from factory.errors import FactoryError
 from factory.paired import TaskSamples
+from factory.stages import Frozen
 
-FILE = "documents.parquet"
-_PLACE = ("task", "group", "index", "prompt")
-_MOST = 5_000_000  # rows that are read of a stranger's file: v1 has 28,659
+FILE = "documents.json.gz"
+_MOST = 32 << 20  # bytes that a stranger's file may unfold to: v1's are about two million
+
+
+class _Answered(Frozen):
+    """A model's scores on a task, document by document; `correct` only where it was noted."""
+
+    score: list[Annotated[float, Field(ge=0, le=1)]]
+    correct: list[bool] | None = None
+
+
+class _Task(Frozen):
+    """A task's documents, in order, and what each model, by its column, made of them."""
+
+    group: list[str]
+    index: list[int]
+    prompt: list[str]
+    models: dict[str, _Answered]
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> _Task:
+        answers = [part for one in self.models.values() for part in (one.score, one.correct)]
+        parts = [part for part in (self.index, self.prompt, *answers) if part is not None]
+        if any(len(part) != len(self.group) for part in parts):
+            raise ValueError("a part has more documents than another")
+        return self
+
+
+class _File(Frozen):
+    tasks: dict[str, _Task]
 
 
 def read_samples(evaluated: Path) -> dict[str, TaskSamples]:
@@ -44,30 +76,28 @@ def in_order(samples: Mapping[str, TaskSamples], tasks: Iterable[str]) -> dict[s
 
 
 def packed(models: Mapping[str, Mapping[str, TaskSamples]]) -> bytes:
-    """The file's content.
+    """The file's content; the same for the same samples.
 
     Args:
         models: samples by column (`model`, `base`, `pruned`) and task; the first says which documents there
-            are, and has `correct` too. A model scored on others has no column.
+            are. A model scored on others has no column.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     first = next(iter(models.values()))
-    columns: dict[str, Any] = {
-        "task": pa.array([t for t, s in first.items() for _ in s.index]).dictionary_encode(),
-        "group": pa.array([g for s in first.values() for g in s.group]).dictionary_encode(),
-        "index": pa.array([i for s in first.values() for i in s.index], pa.int32()),
-        "prompt": pa.array([p for s in first.values() for p in s.prompt]),
+    alike = {name: samples for name, samples in models.items() if _places(samples) == _places(first)}
+    tasks = {
+        task: _Task(
+            group=list(of.group),
+            index=list(of.index),
+            prompt=list(of.prompt),
+            models={
+                name: _Answered(score=list(samples[task].score), correct=list(samples[task].correct) or None)
+                for name, samples in alike.items()
+            },
+        )
+        for task, of in first.items()
     }
-    for name, samples in models.items():
-        if _places(samples) == _places(first):
-            columns[name] = pa.array([x for task in first for x in samples[task].score], pa.float64())
-            right = [x for task in first for x in _right(samples[task])]
-            columns[f"{name}_correct"] = pa.array(right, pa.bool_())
-    stream = io.BytesIO()
-    pq.write_table(pa.table(columns), stream, compression="zstd")
-    return stream.getvalue()
+    content = _File(tasks=tasks).model_dump_json(exclude_none=True)
+    return gzip.compress(content.encode(), mtime=0)
 
 
 def unpacked(source: Path, column: str) -> dict[str, TaskSamples] | None:
@@ -76,37 +106,37 @@ def unpacked(source: Path, column: str) -> dict[str, TaskSamples] | None:
     Raises:
         FactoryError: it cannot be read, or is of another version.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        told = pq.ParquetFile(source)
-        names = told.schema_arrow.names
-        if column not in names:
-            return None
-        if told.metadata.num_rows > _MOST:
-            raise ValueError(f"{told.metadata.num_rows:,} documents are more than any suite has")
-        table = pq.read_table(source, columns=[*_PLACE, column, f"{column}_correct"]).to_pydict()
-        found: dict[str, dict[str, list[Any]]] = {}
-        for row in zip(*table.values(), strict=True):
-            task, *rest = row
-            of = found.setdefault(task, {key: [] for key in ("group", "index", "prompt", "score", "correct")})
-            for key, value in zip(of, rest, strict=True):
-                of[key].append(value)
-        for task, of in found.items():
-            if any(value is None or not 0 <= value <= 1 for value in of["score"]):
-                raise ValueError(f"{task} has a score outside 0..1")
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
-        what = f"the scored documents cannot be read: {' '.join(str(error).split())[:200]}"
+        tasks = _File.model_validate_json(_unfolded(source.read_bytes())).tasks
+    except (OSError, ValueError, zlib.error) as error:
+        told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        what = f"the scored documents cannot be read: {' '.join(str(told).split())[:200]}"
         raise FactoryError(what, where=str(source), mend="Publish the model again") from None
-    for of in found.values():
-        of["correct"] = [] if None in of["correct"] else of["correct"]
-    return {task: TaskSamples(**of) for task, of in found.items()}
+    if not all(column in task.models for task in tasks.values()):
+        return None
+    return {
+        name: TaskSamples(
+            index=task.index,
+            group=task.group,
+            score=task.models[column].score,
+            prompt=task.prompt,
+            correct=task.models[column].correct or (),
+        )
+        for name, task in tasks.items()
+    }
 
 
-def _right(samples: TaskSamples) -> list[bool | None]:
-    """Empty where nothing was noted: only scores tell then who won a document."""
-    return list(samples.correct) or [None] * len(samples.score)
+def _unfolded(content: bytes) -> bytes:
+    """A gzip file's content, no more of it than `_MOST`.
+
+    Raises:
+        ValueError: it has more, or ends too early.
+    """
+    stream = zlib.decompressobj(wbits=31)
+    told = stream.decompress(content, _MOST)
+    if not stream.eof:
+        raise ValueError("it is cut short" if not stream.unconsumed_tail else "it is larger than any suite's")
+    return told
 
 
 def _places(samples: Mapping[str, TaskSamples]) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from factory.errors import FactoryError
 from factory.hub import board_dataset, board_page, ledger
-from factory.hub.board_rows import Row, rows
+from factory.hub.board_row import Row
+from factory.hub.board_rows import rows
 from factory.hub.board_sources import Samples, Skipped, found
 from factory.hub.session import Patience
-from factory.store import writable_folder
+from factory.run.store import writable_folder
 
 
 @dataclass

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from factory.errors import FactoryError
-from factory.hub.transaction import Intent, Kind
+from factory.hub.parcel import Kind
+from factory.hub.transaction import Intent
+from factory.run.store import write_atomically
 from factory.stages import Frozen
-from factory.store import write_atomically
 
 FOLDER = "publish"
 

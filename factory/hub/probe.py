@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from factory.errors import FactoryError
-from factory.hub.transaction import Kind
+from factory.hub.parcel import Kind
 from factory.stages import Frozen, Progress
 
 TEXT = "Maria has 5 boxes with 8 bells in each. How many bells are there? \N{EN DASH} 5 * 8 = 40."

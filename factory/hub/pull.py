@@ -17,9 +17,9 @@ from typing import Any
 
 from factory.errors import FactoryError
 from factory.hub.manifest import MANIFEST, Manifest, read_manifest, sha256_of
+from factory.hub.parcel import Kind, escaped
 from factory.hub.session import Patience, connect, patiently, refusal
-from factory.hub.transaction import Kind, escaped
-from factory.store import Lock, sync_tree
+from factory.run.store import Lock, sync_tree
 
 LOCK = ".lock"
 

@@ -1,4 +1,4 @@
-"""A private dataset repository of the Hub as a place to share work in: under share.py.
+"""A private dataset repository of the Hub as a place to share work in: under run/share.py.
 
 Names are keys of what they hold, so a commit made twice does no harm and several machines may commit at once.
 """

@@ -28,7 +28,7 @@ from factory.errors import FactoryError, StageFailed
 
 WARM_UPS = 2  # rounds that are run and thrown away
 
-# As in child.py: modules are looked for exactly where this process does.
+# As in run/child.py: modules are looked for exactly where this process does.
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from factory.models.turns import main"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 

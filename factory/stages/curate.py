@@ -1,11 +1,11 @@
 """Curate: which rows of a dataset are trained on, and in which order; regenerate and train read the result.
 
 Planned for a dataset whose recipe asks for it. In one pass over the rows those go that share text with the
-scored benchmarks (`factory/overlap.py`), of the rest those that stand there twice but the first
-(`factory/duplicates.py`); what is left is written as parquet shards, in file order or in one drawn under a
-seed (`factory/row_order.py`). Every removed row is in `removed.jsonl`, with the reason. All rows are read,
-however many a recipe takes: another number of rows redoes nothing here. Memory: the benchmarks' words, 16
-bytes a row for duplicates, and some thousand rows.
+scored benchmarks (`factory/data/overlap.py`), of the rest those that stand there twice but the first
+(`factory/data/duplicates.py`); what is left is written as parquet shards, in file order or in one drawn
+under a seed (`factory/data/row_order.py`). Every removed row is in `removed.jsonl`, with the reason. All
+rows are read, however many a recipe takes: another number of rows redoes nothing here. Memory: the
+benchmarks' words, 16 bytes a row for duplicates, and some thousand rows.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from typing import Any
 from pydantic import Field
 
 from factory import prompts
-from factory.data import CURATED, DataSpec, numbered_rows
-from factory.dataset_files import split_files, stored_rows
-from factory.duplicates import COMPARED, FirstRows, Same, digest
+from factory.data.duplicates import COMPARED, FirstRows, Same, digest
+from factory.data.files import split_files
+from factory.data.overlap import Benchmarks, Shared
+from factory.data.reading import stored_rows
+from factory.data.row_order import ByRank, Order, rank
+from factory.data.rows import CURATED, DataSpec, numbered_rows
 from factory.errors import FactoryError
-from factory.overlap import Benchmarks, Shared
-from factory.row_order import ByRank, Order, rank
 from factory.stages import Frozen, Progress, shards
 from factory.tasks import rows as benchmark_rows
 from factory.tasks.suites import SUITES

@@ -3,23 +3,24 @@
 Planned once a model, for recipes with `draft`, behind the texts that the target wrote (respond.py). The
 model reads them: of greedy ones whether it would have proposed each token, of sampled ones the chance that
 a proposed token is kept. From that follow acceptance and accepted lengths for K = 1..8 proposed tokens
-(`factory/speculative.py`); from measured latencies the speed-up to expect and its best K; and
+(`factory/drafts/speculative.py`); from measured latencies the speed-up to expect and its best K; and
 transformers' own assisted generation confirms both, steps and speed, on some of the prompts.
 
 The record's `facts`, for cards, reports and leaderboards. An estimate is {value, low, high, n}: 95 %
-bootstrap intervals over n prompts. `<mode>` is `greedy` or `sampled`.
+intervals over n prompts (`factory/tasks/shares.py`). `<mode>` is `greedy` or `sampled`.
 
     target              `base`, or what the recipe names
     blocks, parameters  {draft, target}
-    sets                by name {kind: math | instruct | chat | text, texts, tokens, regenerated}, the latter
-                        two of greedy texts: tokens, and texts taken over from training data
+    sets                by name {kind: math | instruct | chat | text, texts, tokens, regenerated, held_out},
+                        all of greedy texts; the last two are taken over, from training data and from what
+                        drift had the base answer
     temperature         of <mode> sampled
     <mode>              by set, and `all` for the prompts of all sets together:
                         {texts, tokens, rate: estimate, k: [{k, accepted: estimate, tokens: estimate}]};
                         rate = share of tokens accepted where they are proposed, accepted = proposed tokens
                         kept a step, tokens = those and the target's own
     ties                {share, below}: greedy tokens whose two likeliest logits of the draft lie closer
-                        than `below`, so that rounding may turn them
+                        than the share `below` of the larger, so that rounding may turn them
     latency             {draft, target, verify: [of 2..9 tokens], behind, rounds}: median seconds of a
                         forward pass with a cache behind so many tokens, one sequence
     expected            by <mode>: [{k, value, low, high}]: speed-up; the interval is that of acceptance
@@ -30,12 +31,14 @@ bootstrap intervals over n prompts. `<mode>` is `greedy` or `sampled`.
                         median, least and most of the rounds; same_text, same_steps: how many
                         prompts gave the target's text, and of those how many in the very steps that
                         acceptance tells}
-    pays                {removed, k, forward, per_block, besides, a_token, a_step, of, why}: from how many
-                        removed blocks a draft would make decoding faster at this acceptance, `removed` at
-                        what assisted generation was measured to cost, `forward` by the forward passes alone
-                        (None where no number would); per_block and besides: seconds of a forward pass;
-                        a_token, a_step: what generating costs over forward passes, see
-                        `speculative.Latency`; `why` says what that rests on
+    pays                {removed, k, forward, per_block, besides, a_token, a_step, of, each, why}: from how
+                        many removed blocks a draft would make decoding faster at this acceptance, `removed`
+                        at what assisted generation was measured to cost, `forward` by the forward passes
+                        alone (None where no number would); `each`: as `removed`, by every timing that can
+                        tell, here one; per_block and besides: seconds of a forward pass; a_token, a_step:
+                        what generating costs over forward passes, see `speculative.Latency`; `why` says
+                        what that rests on. The report and cards tell it from the timings of all drafts of
+                        the run that have one shape (`factory/drafts/paying.py`)
     others              processors that other processes kept busy while times were taken, on average; None
                         where nobody counts
 """
@@ -49,11 +52,12 @@ from typing import Any
 
 from pydantic import Field
 
+from factory.drafts import ALL
 from factory.errors import FactoryError
 from factory.stages import Frozen, Progress
-from factory.target_texts import ALL, MODES
+from factory.texts.text import MODES
 
-VERSION = 2
+VERSION = 4
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 ALONE = True
 TYPICAL = 32  # texts of which one of middling length is what latencies are measured behind
@@ -72,22 +76,18 @@ class Settings(Frozen):
     Attributes:
         sets: of prompts, in the order of the report.
         target: as the recipe names it; `base` for its base.
-        made_from_target: whether the draft is the target with blocks removed.
         temperature: at which the sampled texts were drawn.
         max_new_tokens: the longest response.
         prompts: how many are decoded by assisted generation, of all sets in turn.
         rounds: how often each.
-        seed: of the bootstrap.
     """
 
     sets: tuple[Set, ...] = Field(min_length=1)
     target: str = "base"
-    made_from_target: bool = True
     temperature: float = Field(default=1.0, gt=0)
     max_new_tokens: int = Field(default=128, ge=2)
     prompts: int = Field(default=6, ge=1)
     rounds: int = Field(default=3, ge=1)
-    seed: int = 0
 
 
 def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
@@ -105,11 +105,13 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     Raises:
         FactoryError: the models have not one vocabulary, or no cache that serves.
     """
-    from factory import assisted, machine, speculative, vocabulary
+    from factory import machine
+    from factory.drafts import assisted, paying, speculative
     from factory.engines.chats import Chats
     from factory.models import load
     from factory.stages import draft_speed
     from factory.stages.draft_reading import Reading
+    from factory.texts import vocabulary
 
     if why := vocabulary.difference(inputs["target"], inputs["model"]):
         what = f"a draft proposes token ids, and the vocabularies of draft and target differ: {why}"
@@ -122,19 +124,18 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     found: dict[str, Any] = {mode: reading.summary(mode, target, draft) for mode in MODES}
     shutil.rmtree(out / "journal", ignore_errors=True)
     timed = draft_speed.texts(settings.sets, inputs, settings.prompts)
-    behind = draft_speed.typical(draft_speed.texts(settings.sets, inputs, TYPICAL), target)
+    behind = draft_speed.typical(draft_speed.texts(settings.sets, inputs, TYPICAL), target, draft)
     watch = machine.Watch()
     latency, rounds = assisted.latency(target, draft, behind)
     whole = {mode: found[mode][ALL] for mode in MODES}
     expected = {mode: latency.by_k(whole[mode]) for mode in MODES}
     best = {mode: speculative.best(expected[mode]) for mode in MODES}
-    blocks = {"draft": _blocks(draft), "target": _blocks(target)}
     measured = draft_speed.measure(
         assisted.Decoder(target, draft, stops), draft, timed, best["greedy"]["k"], settings, progress
     )
-    return {
+    facts = {
         "target": settings.target,
-        "blocks": blocks,
+        "blocks": {"draft": _blocks(draft), "target": _blocks(target)},
         "parameters": {"draft": draft.num_parameters(), "target": target.num_parameters()},
         "sets": reading.sets,
         "temperature": settings.temperature,
@@ -150,9 +151,9 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
         "expected": expected,
         "best": best,
         "measured": measured,
-        "pays": draft_speed.pays(latency, whole["greedy"], blocks, measured, settings.made_from_target),
         "others": watch.others(),
     }
+    return {**facts, "pays": paying.pays(facts)}
 
 
 def _blocks(model: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from factory.target_texts import ALL
+from factory.drafts import ALL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,21 +6,26 @@ where it was, and is kept as parquet when a piece is whole.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from factory import speculative, target_texts, teacher_forced
+from factory import parquet
+from factory.drafts import ALL, speculative
+from factory.drafts.speculative import Accepted
 from factory.json_lines import JsonLines
-from factory.seeds import stream
-from factory.speculative import Accepted
 from factory.stages import Progress
-from factory.target_texts import ALL, MODES, Mode, Text
+from factory.texts import text as files
+from factory.texts.measures import kept, proposed, tie
+from factory.texts.reader import Reader
+from factory.texts.text import MODES, Mode, Text
 
 if TYPE_CHECKING:
     from factory.stages.draft import Settings
+    from factory.texts.reader import Figures
 
 _DIGITS = 6  # of a chance of acceptance, as it is kept
 _TEXTS = 512  # whose steps are counted at once
@@ -59,43 +64,48 @@ class Reading:
 
     def summary(self, mode: Mode, target: Any, draft: Any) -> dict[str, Any]:
         """Acceptance by set and over all."""
-        self.below = teacher_forced.tie(draft)
+        self.below = tie(draft)
+        if mode == "greedy":
+            reader = Reader(proposed(self.below), draft, where="draft")
+        else:
+            reader = Reader(kept(self._settings.temperature), target, draft, where="draft")
         parts: dict[str, Accepted] = {}
         for one in self._settings.sets:
-            pieces, regenerated = [], 0
-            for number, texts in enumerate(target_texts.read(self._folder(one.name), mode)):
-                pieces.append(self._piece(one.name, mode, number, texts, target, draft))
-                regenerated += sum(text.source == "regenerated" for text in texts)
+            pieces, sources = [], Counter[str]()
+            for number, texts in enumerate(files.read(self._folder(one.name), mode)):
+                pieces.append(self._piece(one.name, mode, number, texts, reader))
+                sources.update(text.source for text in texts)
             parts[one.name] = whole = Accepted.together(pieces)
             if mode == "greedy":
                 tokens = int(whole.tokens.sum())
-                told = {"texts": len(whole.tokens), "tokens": tokens, "regenerated": regenerated}
-                self.sets[one.name] = {"kind": one.kind, **told}
+                taken = {source: sources[source] for source in ("regenerated", "held_out")}
+                self.sets[one.name] = {
+                    "kind": one.kind,
+                    "texts": len(whole.tokens),
+                    "tokens": tokens,
+                    **taken,
+                }
                 self.tokens += tokens
         parts[ALL] = Accepted.together(list(parts.values()))
-        seed = self._settings.seed
-        sets = {ALL: [len(parts[one.name].tokens) for one in self._settings.sets]}
-        return {
-            name: part.summary(stream(seed, "bootstrap", name), sets=sets.get(name, ()))
-            for name, part in parts.items()
-        }
+        sets = [one.name for one in self._settings.sets for _ in parts[one.name].tokens]
+        return {name: part.summary(sets if name == ALL else ()) for name, part in parts.items()}
 
-    def _piece(
-        self, name: str, mode: Mode, number: int, texts: list[Text], target: Any, draft: Any
-    ) -> Accepted:
+    def _piece(self, name: str, mode: Mode, number: int, texts: list[Text], reader: Reader) -> Accepted:
         """Reads one piece, as far as it is not read, and adds it up."""
         import pyarrow
         import pyarrow.parquet
 
-        path = target_texts.path(self._out / name, mode, number)
+        path = files.path(self._out / name, mode, number)
         if not path.exists():
-            rows = self._read(name, mode, number, texts, target, draft)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            journal = JsonLines(self._out / "journal" / name / f"{mode}-{number:05}.jsonl")
+
+            def told(here: int) -> None:
+                self._progress(self._done + here, self._total, "texts", name)
+
+            read = reader.kept(texts, journal, _line, told)
             floats = pyarrow.list_(pyarrow.float32())
             types = {"row": pyarrow.int64(), "accept": floats, "rate": floats, "ties": pyarrow.int64()}
-            table = pyarrow.Table.from_pylist(rows, pyarrow.schema(list(types.items())))
-            pyarrow.parquet.write_table(table, path.with_suffix(".partial"))
-            path.with_suffix(".partial").replace(path)
+            parquet.write(path, [read[text.row] for text in texts], pyarrow.schema(types))
         self._done += len(texts)
         self._progress(self._done, self._total, "texts", name)
         table = pyarrow.parquet.read_table(path)
@@ -105,31 +115,11 @@ class Reading:
         rates = np.array([sum(one) for one in table["rate"].to_pylist()])
         return Accepted(np.array([float(len(one)) for one in accept]), rates, np.concatenate(steps))
 
-    def _read(
-        self, name: str, mode: Mode, number: int, texts: list[Text], target: Any, draft: Any
-    ) -> list[dict[str, Any]]:
-        journal = JsonLines(self._out / "journal" / name / f"{mode}-{number:05}.jsonl")
-        known = {row["row"]: row for row in journal.read()}
-        width = teacher_forced.vocabulary(target, draft)
-        # What is known is passed over batch by batch: a batch holds the same texts, and its sums the same
-        # rounding, whenever it is read.
-        for batch in teacher_forced.batches(texts, width):
-            if all(text.row in known for text in batch):
-                continue
-            if mode == "greedy":
-                read = teacher_forced.greedy(draft, batch)
-            else:
-                read = teacher_forced.sampled(target, draft, batch, self._settings.temperature)
-            rows = [
-                {
-                    "row": one.text.row,
-                    "accept": [round(float(value), _DIGITS) for value in one.accept],
-                    "rate": [round(float(value), _DIGITS) for value in one.rate],
-                    "ties": one.ties,
-                }
-                for one in read
-            ]
-            journal.add(rows)
-            known |= {row["row"]: row for row in rows}
-            self._progress(self._done + len(known), self._total, "texts", name)
-        return [known[text.row] for text in texts]
+
+def _line(figures: Figures) -> dict[str, Any]:
+    """What is kept of a text: of greedy ones `rate` is `accept` itself; only they have ties."""
+    accept, rate = (
+        [round(float(value), _DIGITS) for value in figures[name]]
+        for name in ("accept", "rate" if "rate" in figures else "accept")
+    )
+    return {"accept": accept, "rate": rate, "ties": int(sum(figures.get("ties", ())))}

@@ -1,4 +1,4 @@
-"""How fast a target decodes with a draft: under draft.py. Timed here, expected by speculative.py."""
+"""How fast a target decodes with a draft: under draft.py. Timed here, expected by drafts/speculative.py."""
 
 from __future__ import annotations
 
@@ -7,24 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from factory import target_texts, teacher_forced
-from factory.speculative import MOST, Latency, step_list
+from factory.drafts.speculative import MOST, step_list
 from factory.stages import Progress
-from factory.target_texts import Text
+from factory.texts import text as files
+from factory.texts.measures import proposed, tie
+from factory.texts.reader import Reader
+from factory.texts.text import Text
 
 if TYPE_CHECKING:
-    from factory.assisted import Decoder
+    from factory.drafts.assisted import Decoder
     from factory.stages.draft import Set, Settings
-
-
-SHARE = 0.9
-"""A draft has its share of the target's blocks, and embeddings besides: it cannot take less than that."""
 
 
 def texts(sets: Sequence[Set], inputs: Mapping[str, Path], count: int) -> list[Text]:
     """The first so many greedy texts, of all sets in turn."""
     left: list[Iterator[Text]] = [
-        (text for piece in target_texts.read(inputs[f"responses.{one.name}"], "greedy") for text in piece)
+        (text for piece in files.read(inputs[f"responses.{one.name}"], "greedy") for text in piece)
         for one in sets
     ]
     found: list[Text] = []
@@ -37,15 +35,15 @@ def texts(sets: Sequence[Set], inputs: Mapping[str, Path], count: int) -> list[T
     return found
 
 
-def typical(some: Sequence[Text], target: Any) -> list[int]:
+def typical(some: Sequence[Text], *models: Any) -> list[int]:
     """Prompt and half of the response of the text of middling length, with room for a step behind it."""
     ordered = sorted(some, key=lambda text: len(text.prompt) + len(text.response))
     text = ordered[len(ordered) // 2]
     ids = [*text.prompt, *text.response[: (len(text.response) + 1) // 2]]
     while len(ids) <= MOST:  # as many as a step reads must be there to be read again
         ids *= 2
-    positions: int | None = getattr(target.config.get_text_config(), "max_position_embeddings", None)
-    return ids if positions is None else ids[: positions - MOST - 1]
+    limits = (getattr(model.config.get_text_config(), "max_position_embeddings", None) for model in models)
+    return ids[: min((limit - MOST - 1 for limit in limits if limit is not None), default=len(ids))]
 
 
 def measure(
@@ -63,6 +61,7 @@ def measure(
     """
     decoder.plain(some[0].prompt, 2)  # what is loaded at the first call is no part of it
     decoder.assisted(some[0].prompt, 4, k)
+    reader = Reader(proposed(tie(draft)), draft, where="draft")
     speeds: list[tuple[float, float]] = []
     same_text = same_steps = tokens = 0
     per_token: list[float] = []
@@ -84,9 +83,9 @@ def measure(
                 made[helped] += len(done.tokens)
                 steps += len(done.steps)
                 if helped and number == 0 and done.tokens == text.response:
-                    flags = next(iter(teacher_forced.greedy(draft, [text]))).accept > 0.5
+                    ((_, read),) = reader.read([text])
                     same_text += 1
-                    same_steps += done.steps == step_list(flags.tolist(), k)
+                    same_steps += done.steps == step_list((read["accept"] > 0.5).tolist(), k)
         tokens = made[False]
         speeds.append((made[False] / spent[False], made[True] / spent[True]))
         per_token.append(spent[False] / made[False])
@@ -105,41 +104,3 @@ def measure(
         "same_text": same_text,
         "same_steps": same_steps,
     }
-
-
-def pays(
-    latency: Latency,
-    greedy: Mapping[str, Any],
-    blocks: Mapping[str, int],
-    measured: Mapping[str, Any],
-    made_from_target: bool,
-) -> dict[str, Any]:
-    """From how many removed blocks drafting would pay; see `pays` in draft.py.
-
-    Args:
-        latency: of forward passes.
-        greedy: acceptance over all texts.
-        blocks: of draft and target.
-        measured: from `measure`.
-        made_from_target: whether the draft is the target with blocks removed.
-    """
-    removed = blocks["target"] - blocks["draft"]
-    names = ("removed", "k", "per_block", "besides", "forward", "a_token", "a_step")
-    found: dict[str, Any] = {**dict.fromkeys(names), "of": blocks["target"]}
-    if not made_from_target or removed < 1:
-        return {**found, "why": "the draft is not the target with blocks removed"}
-    whole = latency.generating(measured["token"], measured["step"], measured["k"])
-    if latency.draft < SHARE * latency.target * blocks["draft"] / blocks["target"]:
-        why = (
-            "the draft's forward pass took much less than its share of the target's blocks, so the times are "
-            "noise and tell no block's cost"
-        )
-        return {**found, "why": why}
-    found |= whole.pays_from(greedy, blocks["target"], removed)
-    found |= {"a_token": whole.a_token, "a_step": whole.a_step}
-    found["forward"] = latency.pays_from(greedy, blocks["target"], removed)["removed"]
-    if found["per_block"] <= 0:
-        why = "the draft's forward pass was no faster than the target's, so a block's cost cannot be told"
-    else:
-        why = "a block's cost as measured, acceptance held at this draft's, though it falls as more blocks go"
-    return {**found, "why": why}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from factory import figures
-from factory.target_texts import ALL
+from factory.drafts import ALL
 from factory.wording import counted
 
 Facts = Mapping[str, Any]
@@ -47,6 +47,19 @@ def speed(facts: Facts) -> str:
     return f"it makes decoding {verdict(facts)}: {found}"
 
 
+def taken_over(found: Mapping[str, Any]) -> str:
+    """Which greedy texts of a set of prompts earlier steps had made, as a clause."""
+    of_them = {
+        "regenerated": "regenerated to train variants on",
+        "held_out": "the base's answers for the drift",
+    }
+    return " and ".join(
+        f"{counted(found[name], 'greedy text')} {'was' if found[name] == 1 else 'were'} {what}"
+        for name, what in of_them.items()
+        if found[name]
+    )
+
+
 def summary(drafts: Sequence[Mapping[str, Any]]) -> list[str]:
     """The best draft in a sentence; none where there are no drafts.
 
@@ -75,7 +88,7 @@ def pays(facts: Facts) -> str:
     gone = facts["blocks"]["target"] - facts["blocks"]["draft"]
     alone = found["forward"]
     alone = "" if alone in (None, found["removed"]) else f"; by the forward passes alone from {alone} on"
-    of = f"(of {found['of']}; here {gone}{alone})"
+    of = f"(of {found['of']}; here {gone}{_apart(found.get('each', ()))}{alone})"
     if found["removed"] is None:
         said = f"At this acceptance no number of removed blocks {of} would make it pay"
     elif found["removed"] > gone:
@@ -94,6 +107,19 @@ def pays(facts: Facts) -> str:
         f"{said}: a forward pass costs {each} a block and {besides} besides, generating {token} more a token "
         f"and {step} more a step of drafting."
     )
+
+
+def _apart(each: Sequence[int | None]) -> str:
+    """What the timings of drafts of one shape say one by one, where there are several."""
+    if len(each) < 2:
+        return ""
+    counts = sorted(one for one in each if one is not None)
+    ends = [str(one) for one in counts[:1] + counts[-1:]]
+    if len(counts) < len(each):
+        ends = [*ends[:1], "none"]
+    said = f"from {ends[0]} on" if len(set(ends)) == 1 else f"from {ends[0]} to {ends[-1]}"
+    said = "none" if not counts else said
+    return f"; timings of {len(each)} drafts of this shape taken together, one by one {said}"
 
 
 def disturbed(drafts: Sequence[Mapping[str, Any]]) -> str | None:

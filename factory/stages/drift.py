@@ -14,9 +14,9 @@ the base's own part. `drift/<model>` reads those answers and
 
 The base reads its responses again beside every model: its distributions over a dataset are too large to keep,
 and reading costs little where writing costs much. Its responses, their vectors and its own perplexities are
-computed once. Regenerated responses cannot stand in for them: those answer training rows, which held-out
-prompts are not; and a benchmark's prompts are no chats. A response is read as the tokens of its text, as
-training reads it, which need not be those it was written in.
+computed once, and the draft's prompts that are the same take its responses over (respond.py). Regenerated
+responses cannot stand in for them: those answer training rows, which held-out prompts are not; and a
+benchmark's prompts are no chats. A response is read in the tokens in which it was generated.
 
 Facts of `drift/base`:
     prompts       by dataset: split, skipped, asked, rows, held_out, overlapping, repeated (`heldout.Drawn`)
@@ -29,7 +29,8 @@ Facts of `drift/base`:
                   with the next one's, a figure as below
 
 Facts of `drift/<model>`; every figure is {value, stderr, low, high, n}, n the prompts behind it (of text: the
-texts), low and high the 95 % bootstrap interval over prompts:
+texts), low and high the 95 % interval over prompts: of shares see `factory/tasks/shares.py` (stderr is None
+where nothing is seen to vary), of all others the bootstrap's:
     responses, truncated, tokens
                   as above; tokens are those of the base's responses
     kl            KL(base || model), nats a token, mean over the tokens
@@ -43,25 +44,27 @@ texts), low and high the 95 % bootstrap interval over prompts:
     embedding     as above
 A figure that nothing stands behind (no token was judged) is None.
 
-Files: `responses.parquet` and `embeddings.npy` of the base, `drift.parquet` (a row a prompt, sums over its
-tokens) of the others, `text.parquet` where there is general text. Responses and judged rows are kept
+Files: `greedy/` (`factory/texts/text.py`), `responses.parquet` (the same in words, with the prompts) and
+`embeddings.npy` of the base, `drift.parquet` (a row a prompt, sums over its tokens) of the others,
+`text.parquet` where there is general text. Responses and judged rows are kept
 as they come: whoever is killed loses the responses and the batch in hand.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from factory.data import TextSpec
+from factory.data.rows import TextSpec
 from factory.drift.heldout import Drawn, HeldOut, Prompt, draw
 from factory.stages import Frozen, Progress
 from factory.wording import counted
 
-VERSION = 1
+VERSION = 3
 KEYLESS = {"batch_size"}
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 
@@ -144,8 +147,10 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
 
 def _of_base(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
     """`drift/base`."""
-    from factory.drift import responses
+    from factory import parquet
+    from factory.engines.chats import Chats
     from factory.stages.drift_work import RESPONSES, Work
+    from factory.texts import text as files
 
     prompts: list[Prompt] = []
     drawn: dict[str, Drawn] = {}
@@ -153,16 +158,21 @@ def _of_base(settings: Settings, inputs: Mapping[str, Path], out: Path, progress
         name = asked.data.name
         drawn[name] = draw(asked, inputs[f"held_out.{name}"], inputs[f"trained.{name}"], len(prompts))
         prompts += drawn[name].prompts
-    work = Work(settings, inputs, out, prompts, progress)
-    answers = work.answers("base")
-    responses.write(out / RESPONSES, prompts, answers)
+    rows = [{**vars(prompt), "messages": json.dumps(prompt.messages)} for prompt in prompts]
+    work, chats = Work(settings, inputs, out, rows, progress), Chats(inputs["base"])
+    answers = work.answers("base", [chats.prompt(prompt.messages) for prompt in prompts])
+    texts = [text for _, text in answers]
+    files.write(out, "greedy", 0, texts)
+    parquet.write(
+        out / RESPONSES, [{**row, "response": words} for row, (words, _) in zip(rows, answers, strict=True)]
+    )
     vectors, embedding = work.vectors(answers)
     work.save_vectors(vectors)
-    rows = work.rows(work.read(answers))
+    measured = work.rows(work.read(texts))
     return {
         "prompts": {asked.data.name: drawn[asked.data.name].facts(asked) for asked in settings.held_out},
-        **work.counts(answers, rows),
-        "perplexity": work.figure(rows, "perplexity"),
+        **work.counts(answers, measured),
+        "perplexity": work.figure(measured, "perplexity"),
         **work.text(),
         "embedding": {**embedding, "unrelated": work.unrelated(vectors)},
         "said": [line for asked in settings.held_out for line in _said(asked, drawn[asked.data.name])],
@@ -173,15 +183,17 @@ def _of_model(
     settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Progress
 ) -> dict[str, Any]:
     """`drift/<model>`."""
-    from factory.drift import responses
+    from factory import parquet
     from factory.stages.drift_work import RESPONSES, Work
+    from factory.texts import text as files
 
-    prompts, wanted = responses.read(inputs["drift"] / RESPONSES)
+    prompts = parquet.read(inputs["drift"] / RESPONSES)
+    (texts,) = files.read(inputs["drift"], "greedy")
     work = Work(settings, inputs, out, prompts, progress)
-    judged = work.read(wanted)  # first: a model that does not compare is refused before it generates
-    answers = work.answers("model")
+    judged = work.read(texts)  # first: a model that does not compare is refused before it generates
+    answers = work.answers("model", [text.prompt for text in texts])
     vectors, embedding = work.vectors(answers)
-    similar, same = work.alike(wanted, vectors, answers)
+    similar, same = work.alike([row["response"] for row in prompts], vectors, answers)
     rows = work.rows(judged, similar, same)
     work.save_rows(rows, answers)
     names = dict.fromkeys(rows.dataset)

@@ -5,16 +5,29 @@ Under report.py and sweep.py, beside pictures.py, whose colours and markers they
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from factory.stages.pictures import STYLES
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 BINS = 48
 LABELLED = 12  # points up to which each has its name beside it
+# Where a name may stand beside its point, in points of length: nearest first.
+_PLACES = [
+    (across * far, up * far * slope)
+    for far in (8.0, 16.0, 28.0, 44.0, 64.0, 88.0, 116.0, 150.0)
+    for slope in (1.0, 0.3, 2.0)
+    for across in (1, -1)
+    for up in (1, -1)
+]
+_FAR = 26.0  # from there on a line leads to the name
+_LEADER = {"arrowstyle": "-", "color": "#7f7f7f", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 6}
 
 
 def similarities(drift: Mapping[str, Any]) -> Figure:
@@ -31,7 +44,9 @@ def similarities(drift: Mapping[str, Any]) -> Figure:
     least = min([0.9, *(value for model in models for value in model["similarities"])])
     edges = np.linspace(least, 1.0, BINS + 1)
     figure = Figure(figsize=(9.6, 1.9 + 0.85 * len(models)), layout="constrained")
-    panels = FigureCanvasAgg(figure).figure.subplots(len(models), 1, sharex=True, squeeze=False)[:, 0]
+    panels = FigureCanvasAgg(figure).figure.subplots(len(models), 1, sharex=True, sharey=True, squeeze=False)[
+        :, 0
+    ]
     labels: dict[str, Any] = {}
     for axes, model in zip(panels, models, strict=True):
         label, colour, _ = STYLES[_style(model)]
@@ -48,9 +63,11 @@ def similarities(drift: Mapping[str, Any]) -> Figure:
             labels.setdefault("two unrelated responses of the base, mean", other)
         axes.set_ylabel(model["name"], rotation=0, ha="right", va="center", fontsize=12)
         axes.set_yticks([])
+        axes.set_ylim(0, 1)
         axes.spines[["top", "right", "left"]].set_visible(False)
-        text = f"mean {values.mean():.3f}, {100 * model['identical']['value']:.0f} % the same"
-        axes.annotate(text, (0.01, 0.72), xycoords="axes fraction", fontsize=11)
+        # Beside the panel: inside it, some model's bars or lines go through any place.
+        text = f"mean {values.mean():.3f}\n{100 * model['identical']['value']:.0f} % the same"
+        axes.annotate(text, (1.01, 0.5), xycoords="axes fraction", va="center", fontsize=11)
     panels[-1].set_xlim(min(least, unrelated["value"] if unrelated else least) - 0.01, 1.0 + 0.004)
     panels[-1].set_xlabel(
         f"cosine to the base's response; vectors: {drift['base']['embedding']['name']}", fontsize=12
@@ -91,14 +108,8 @@ def against_recovery(models: Sequence[Mapping[str, Any]], confidence: float) -> 
             elinewidth=1.8, capsize=4, linestyle="none", label=None if label in labelled else label,
         )  # fmt: skip
         labelled.add(label)
-        if len(shown) <= LABELLED:
-            up = 1 if _above(model, shown) else -1
-            axes.annotate(
-                model["name"], (x["value"], y["value"]), xytext=(8, 9 * up), textcoords="offset points",
-                va="bottom" if up > 0 else "top", fontsize=11,
-            )  # fmt: skip
     axes.axhline(1.0, color="black", linestyle="--", linewidth=1.2)
-    axes.annotate(
+    base = axes.annotate(
         "base: 100 %, no drift", (1.0, 1.0), xycoords=axes.get_yaxis_transform(), xytext=(-4, 4),
         textcoords="offset points", ha="right", va="bottom", fontsize=11,
     )  # fmt: skip
@@ -114,16 +125,66 @@ def against_recovery(models: Sequence[Mapping[str, Any]], confidence: float) -> 
     axes.spines[["top", "right"]].set_visible(False)
     if labelled:
         figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False)
+    if len(shown) <= LABELLED:
+        _label(figure, axes, shown, base)
     return figure
 
 
-def _above(model: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a point lies higher than its neighbour: its name stands above it, the other's below."""
-    others = [other for other in models if other is not model]
-    if not others:
-        return True
-    nearest = min(others, key=lambda other: abs(other["kl"]["value"] - model["kl"]["value"]))
-    return bool(model["recovery"]["value"] >= nearest["recovery"]["value"])
+def _label(figure: Figure, axes: Axes, models: Sequence[Mapping[str, Any]], base: Annotation) -> None:
+    """Writes every model's name beside its point: at the nearest place where it lies on nothing else.
+
+    Args:
+        figure: with a canvas that can draw.
+        axes: with all else drawn, whose limits are final.
+        models: the points.
+        base: what is written in the picture already.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    figure.draw_without_rendering()  # places the axes
+    axes.set_autoscale_on(False)
+    dot, inside, pen = (
+        figure.dpi / 72,
+        axes.get_window_extent(),
+        cast(FigureCanvasAgg, figure.canvas).get_renderer(),
+    )
+    line = axes.transData.transform((0.0, 1.0))[1]
+    taken = [base.get_window_extent(), Bbox.from_extents(inside.x0, line - dot, inside.x1, line + dot)]
+    for model in models:
+        x, y = model["kl"], model["recovery"]
+        (left, low), (right, high), (over, up) = axes.transData.transform(
+            [(x["low"], y["low"]), (x["high"], y["high"]), (x["value"], y["value"])]
+        )
+        near, thin = 7 * dot, 2 * dot
+        taken.append(Bbox.from_extents(over - near, up - near, over + near, up + near))
+        taken.append(Bbox.from_extents(min(left, over), up - thin, max(right, over), up + thin))
+        taken.append(Bbox.from_extents(over - thin, min(low, up), over + thin, max(high, up)))
+    for model in sorted(models, key=lambda one: -one["recovery"]["value"]):
+        point = (model["kl"]["value"], model["recovery"]["value"])
+        best, fewest = None, math.inf
+        for place in _PLACES:
+            label = axes.annotate(
+                model["name"], point, xytext=place, textcoords="offset points", fontsize=11, in_layout=False,
+                ha="left" if place[0] > 0 else "right", va="bottom" if place[1] > 0 else "top",
+                arrowprops=_LEADER if math.hypot(*place) > _FAR else None,
+            )  # fmt: skip
+            label.update_positions(pen)
+            box = Text.get_window_extent(label, pen).padded(dot)  # without the line that leads to it
+            hidden = box.count_overlaps(taken) + (
+                box.x0 < inside.x0 or box.x1 > inside.x1 or box.y0 < inside.y0 or box.y1 > inside.y1
+            )
+            if hidden >= fewest:
+                label.remove()
+                continue
+            if best is not None:
+                best[0].remove()
+            best, fewest = (label, box), hidden
+            if not hidden:
+                break
+        if best is not None:
+            taken.append(best[1])
 
 
 def _style(model: Mapping[str, Any]) -> str:

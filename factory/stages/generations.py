@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from factory import selection
+from factory.data import selection
 from factory.engines import Generated, Request
 
 PIECE = 5_000

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
-from factory.data import TextSpec, iterate_texts
+from factory.data.rows import TextSpec, iterate_texts
 from factory.errors import FactoryError
 from factory.metrics import METRICS, Name
 from factory.models.architectures import architecture_of, block_count

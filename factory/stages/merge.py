@@ -1,8 +1,8 @@
 """Merge: one model from several trained variants. Follows train; evaluate scores it like any other.
 
 mergekit does the arithmetic, in float32; the result is stored in the first variant's dtype and keeps its
-tokenizer, chat template and generation config. Merging models tuned on different self-distilled sets (by
-SLERP) is the paper's better way of using several sets at once.
+tokenizer, chat template and generation config. Merging models tuned on different self-distilled sets is the
+paper's way of using several sets at once; that it does so by SLERP is told by others' digests of it.
 
 mergekit's slerp interpolates linearly where two tensors are nearly parallel (|cos| > 0.9995), as tensors
 of LoRA siblings mostly are: the share that was truly spherical is a fact of the record.

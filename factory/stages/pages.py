@@ -106,7 +106,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         "curated": curated, "taken": taken, "trained": trained_how, "likelihood": likelihood,
         "measured": recorded_rows, "measured_notes": recorded_notes, **report_drift.FILTERS,
         "draft_acceptance": draft_words.acceptance, "draft_speed": draft_words.speed,
-        "draft_disturbed": draft_words.disturbed,
+        "draft_disturbed": draft_words.disturbed, "draft_taken": draft_words.taken_over,
         "draft_pays": draft_words.pays, "draft_points": draft_words.over_points, "times": draft_words.times,
     }  # fmt: skip
     environment.globals |= {"counted": counted, "limited": limited, "ranking_cells": ranking_cells}

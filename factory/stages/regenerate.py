@@ -2,8 +2,8 @@
 
 The teacher sees the instruction and, with `sees: reference`, the original response (self-data
 distillation, arXiv 2410.09982, section 3; SDFT). What becomes of a row is chosen by a policy
-(`factory/selection.py`), by default: a rewritten response that fails its check gives way to the original,
-with the reason. No row is dropped. The training prompt never holds the reference.
+(`factory/data/selection.py`), by default: a rewritten response that fails its check gives way to the
+original, with the reason. No row is dropped. The training prompt never holds the reference.
 
 Generations are appended to pieces on disk as they finish (`generations.py`); when all are there, responses
 are chosen and written as parquet shards in file order (`shards.py`). A run that was killed goes on where
@@ -21,8 +21,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from factory import checks, engines, prompts, selection
-from factory.data import DataSpec, iterate_rows
+from factory import engines, prompts
+from factory.data import checks, selection
+from factory.data.rows import DataSpec, iterate_rows
 from factory.engines import Answered, Engine, Request, Sampling
 from factory.errors import FactoryError
 from factory.seeds import stream

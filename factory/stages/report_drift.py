@@ -75,31 +75,28 @@ def assemble(
 
 def _rows(folder: Path) -> Rows:
     """The measured prompts of a model."""
+    from factory import parquet
     from factory.drift.figures import COLUMNS, Rows
-    from factory.drift.responses import read_rows
     from factory.stages.drift_work import ROWS
 
-    found = read_rows(folder / ROWS)
+    found = parquet.read(folder / ROWS)
     return Rows([row["dataset"] for row in found], {name: [row[name] for row in found] for name in COLUMNS})
 
 
 def _apart(ours: Rows, theirs: Rows, settings: Mapping[str, Any]) -> dict[str, Any]:
     """One model's figures less another's, on the same prompts and draws."""
-    from factory.drift.figures import figure
+    from factory.drift.figures import difference
 
-    found: dict[str, Any] = {}
-    for name in COMPARED:
-        both = [figure(rows, name, settings["bootstrap"], settings["seed"]) for rows in (ours, theirs)]
-        found[name] = both[0].minus(both[1]) if both[0] and both[1] else None
-    return found
+    return {
+        name: difference(ours, theirs, name, settings["bootstrap"], settings["seed"]) for name in COMPARED
+    }
 
 
 def _forgotten(settings: Settings, paired: Paired, model: str, base: str) -> dict[str, Any]:
     """What a model lost of what it was not trained for."""
     from dataclasses import asdict
 
-    from factory.drift.figures import ratio
-    from factory.seeds import stream
+    from factory.drift.figures import share
 
     taught = settings.taught.get(model, ())
     outside = [task for task in paired.tasks if task not in taught]
@@ -115,10 +112,9 @@ def _forgotten(settings: Settings, paired: Paired, model: str, base: str) -> dic
     lost = [float(before and not now) for before, now in zip(right, kept, strict=True)]
     won = [float(now and not before) for before, now in zip(right, kept, strict=True)]
     wrong = [float(not before) for before in right]
-    seed = stream(settings.seed, "report", "forgetting")
     shares = {
-        "lost_share": ratio(lost, [float(one) for one in right], groups, settings.bootstrap, seed),
-        "won_share": ratio(won, wrong, groups, settings.bootstrap, seed),
+        "lost_share": share(lost, [float(one) for one in right], groups),
+        "won_share": share(won, wrong, groups),
     }
     return {
         **told,
@@ -141,26 +137,42 @@ def correlations(models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Spearman's rank correlation of KL and recovery: over all models, and over all but the pruned one.
 
     Where models have different depths these also inside each depth: a model with fewer blocks both drifts
-    more and recovers less, whatever drift has to do with recovery.
+    more and recovers less, whatever drift has to do with recovery. Where a sweep, over seeds say, has a
+    variant several times, these also inside each variant: models of one recipe lie close together, so that
+    a few heaps of them can look like many models.
 
     Args:
-        models: with `kind`, `blocks`, `kl` and `recovery`; those without a figure are left out.
+        models: with `name`, `kind`, `blocks`, `kl` and `recovery`; those without a figure are left out.
     """
+    usable = [model for model in models if model["kl"] and model["recovery"]]
+    trained = [model for model in usable if model["kind"] != "pruned"]
+    over = "trained and merged models"
+    tried = [_correlation("all models but the base", usable), _correlation(over, trained)]
+    depths = [model["blocks"] for model in trained]
+    if len(set(depths)) > 1:
+        tried.append(_correlation(f"{over}, each among those of as many blocks", trained, depths))
+    twins = [(model["name"], model["blocks"]) for model in trained]
+    if len(set(twins)) < len(twins):
+        tried.append(_correlation(f"{over}, each among those of one variant", trained, twins))
+    return [found for found in tried if found]
+
+
+def _correlation(
+    over: str, models: Sequence[Mapping[str, Any]], groups: Sequence[object] = ()
+) -> dict[str, Any] | None:
+    """One of them; `alike` names what is the same of all, where that leaves none. None for too few models."""
     from factory.drift.figures import rank_correlation
 
-    usable = [model for model in models if model["kl"] and model["recovery"]]
-    found = []
-    for over, some in (
-        ("all models but the base", usable),
-        ("trained and merged models", [model for model in usable if model["kind"] != "pruned"]),
-    ):
-        sides = [[model[key]["value"] for model in some] for key in ("kl", "recovery")]
-        if told := rank_correlation(sides[0], sides[1]):
-            found.append({"over": over, **told})
-    depths = [model["blocks"] for model in some]
-    if len(set(depths)) > 1 and (told := rank_correlation(sides[0], sides[1], depths)):
-        found.append({"over": f"{over}, each among those of as many blocks", **told})
-    return found
+    kl, recovery = ([model[key]["value"] for model in models] for key in ("kl", "recovery"))
+    if told := rank_correlation(kl, recovery, groups):
+        return {"over": over, **told, "alike": None}
+    owners = list(groups) or [None] * len(models)
+    several = [i for i, owner in enumerate(owners) if owners.count(owner) > 1]
+    if len(several) < 3:
+        return None
+    same = len({(owners[i], recovery[i]) for i in several}) == len({owners[i] for i in several})
+    alike = "recover" if same else "drift"
+    return {"over": over, "rho": None, "n": len(several), "p": None, "alike": alike}
 
 
 def swept(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -172,17 +184,22 @@ def swept(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     Returns:
         None unless some point measured drift. A model that several points share counts once.
     """
-    models: list[dict[str, Any]] = []
+    models, seen = list[dict[str, Any]](), list[dict[str, Any]]()
     for point, report in reports.items():
         for model in (report["drift"] or {"models": ()})["models"]:
             told = {key: model[key] for key in ("name", "kind", "targets", "blocks", "recovery", *COMPARED)}
-            if told not in [{key: one[key] for key in told} for one in models]:
+            # The bounds of one model's recovery differ between points, whose bootstraps have other seeds.
+            figures = {key: one["value"] if isinstance(one, dict) else one for key, one in told.items()}
+            if figures not in seen:
+                seen.append(figures)
                 models.append({"point": point, **told})
     return {"models": models, "correlations": correlations(models)} if models else None
 
 
 def correlated(found: Mapping[str, Any]) -> str:
     """A rank correlation in a sentence that claims no more than it shows."""
+    if found["rho"] is None:
+        return f"over {found['over']} (n = {found['n']}) it cannot be told: they all {found['alike']} alike"
     rho, n = round(found["rho"], 2) + 0.0, found["n"]
     figures = f"{rho:+.2f}".replace("-", "\N{MINUS SIGN}")
     sure = found["p"] < 0.05

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from factory import selection
+from factory import parquet
+from factory.data import selection
 
 COLUMNS = {
     "instruction": ("string", "the task"),
@@ -58,15 +59,10 @@ def write(
         columns: for each its type and what it holds.
     """
     import pyarrow
-    import pyarrow.parquet
 
     types = {"string": pyarrow.string(), "int64": pyarrow.int64(), "double": pyarrow.float64()}
     schema = pyarrow.schema([(column, types[kind]) for column, (kind, _) in columns.items()])
-    place = path(out, number)
-    place.parent.mkdir(exist_ok=True)
-    fresh = place.with_name(f".{place.name}.new")
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema), fresh)
-    fresh.replace(place)
+    parquet.write(path(out, number), rows, schema)
 
 
 def facts(out: Path) -> dict[str, Any]:

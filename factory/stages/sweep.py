@@ -17,7 +17,7 @@ from factory.stages import Frozen, Progress, drift_picture, pages, pictures, rep
 from factory.sweep_table import models_shown
 from factory.wording import MINIATURE
 
-VERSION = 3
+VERSION = 4
 LIBRARIES = ("jinja2", "matplotlib")
 
 TEMPLATE = "sweep.md.jinja"

@@ -1,8 +1,8 @@
 """Train: fine-tuning of the pruned model on original or regenerated responses; merge and evaluate read the
 result.
 
-TRL's trainers with PEFT, told what to do by the words of factory/training.py. `lora` and `sft` take PEFT's
-and TRL's own field names over our defaults (train_options.py). Rows become tokens and labels in
+TRL's trainers with PEFT, told what to do by the words of factory/recipe/training.py. `lora` and `sft` take
+PEFT's and TRL's own field names over our defaults (train_options.py). Rows become tokens and labels in
 train_rows.py, methods are in train_methods.py, train_watch.py stops what cannot come to good, train_head.py
 spares a CPU half of the output layer, and train_processes.py has several processes train together.
 `model/` is a stock folder that differs from the pruned model in nothing but its weights. A run that was
@@ -19,9 +19,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from factory.data import DataSpec
+from factory.data.rows import DataSpec
+from factory.data.training_rows import TrainingRows
 from factory.models import load
 from factory.models.checkpoint import read_config
+from factory.recipe.training import FOLLOWING, Freeze, LongRows, Loss, Method
 from factory.stages import Frozen, Progress, train_processes
 from factory.stages.train_methods import freeze_half, model_to_train, refuse_tied, write_model
 from factory.stages.train_options import configs, used
@@ -29,8 +31,6 @@ from factory.stages.train_packing import refuse_leaks
 from factory.stages.train_processes import Strategy
 from factory.stages.train_rows import Renderer, Rows, stops_of, training_rows
 from factory.stages.train_watch import curve, fit, last_checkpoint, make_trainer, told_if_full
-from factory.training import FOLLOWING, Freeze, LongRows, Loss, Method
-from factory.training_rows import TrainingRows
 
 VERSION = 4
 LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "peft", "accelerate")
@@ -47,9 +47,9 @@ class Settings(Frozen):
         data: the datasets, by name; their rows are put together and shuffled.
         shares: of each dataset in the mix, where it takes counting rows to know how many that are.
         targets: `original` trains on the datasets' own responses (SFT), `self` on regenerated ones.
-        method: see factory/training.py.
+        method: see factory/recipe/training.py.
         freeze: of `full`, what does not learn.
-        loss: see factory/training.py.
+        loss: see factory/recipe/training.py.
         beta: of `distill`: 0 forward KL, 1 reverse KL, between them generalised Jensen-Shannon.
         long_rows: what becomes of rows longer than `sft.max_length`, or than the model reads.
         lora: fields of PEFT's LoraConfig over `LORA`.

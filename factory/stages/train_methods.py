@@ -17,7 +17,7 @@ from factory.errors import FactoryError
 from factory.models import load
 from factory.models.carried import carry_files
 from factory.models.checkpoint import follow_umask, stored_dtype
-from factory.training import Method, missing_quantiser
+from factory.recipe.training import Method, missing_quantiser
 
 
 def model_to_train(method: Method, folder: Path, arguments: Any) -> Any:

@@ -15,9 +15,9 @@ from typing import Any, Literal, TypeVar
 
 from factory.errors import FactoryError
 from factory.models import load
+from factory.recipe.training import Loss, Method
 from factory.stages.train_options import SFT, SFT_ON
 from factory.stages.train_order import StepOrder, with_blank
-from factory.training import Loss, Method
 
 Strategy = Literal["ddp", "fsdp"]
 T = TypeVar("T")

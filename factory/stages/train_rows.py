@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from factory import prompts
-from factory.data import DataSpec
+from factory.data.rows import DataSpec
 from factory.errors import FactoryError
-from factory.training import LongRows
+from factory.recipe.training import LongRows
 from factory.wording import counted
 
 IGNORED = -100  # the label of a token without loss: PyTorch's ignore_index

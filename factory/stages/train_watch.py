@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from factory.errors import FactoryError
+from factory.recipe.training import Loss, reporters
 from factory.stages import Progress
 from factory.stages.train_options import REFUSALS, refusal
 from factory.stages.train_processes import is_first, wait
-from factory.training import Loss, reporters
 
 STEPS = 8  # in a row, above the bound: not a batch that happened to be hard
 _COMPLETE = "complete"  # a file in a checkpoint folder: everything before it was written

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from factory.dataset_files import Wanted, column_names, read_rows, select_local
+from factory.data.files import Wanted, select_local
+from factory.data.reading import column_names, read_rows
 from factory.errors import FactoryError
 from factory.tasks import gsm8k
 from factory.tasks.document import Document

@@ -38,7 +38,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
-from factory.dataset_files import Wanted
+from factory.data.files import Wanted
 from factory.errors import FactoryError
 from factory.tasks import arc, gsm8k, hellaswag, mmlu, truthfulqa, winogrande
 from factory.tasks.document import Document

@@ -70,7 +70,7 @@ def write(place: Path, rows: int) -> None:
 
 def measure(place: Path, kind: str) -> None:
     """One way over the rows; prints its figures as JSON. Peak in bytes."""
-    from factory.data import DataSpec, iterate_rows
+    from factory.data.rows import DataSpec, iterate_rows
     from factory.stages import curate
 
     spec, found = DataSpec(name="synthetic"), {}
@@ -100,7 +100,7 @@ def peer(place: Path) -> tuple[int, dict[str, int]]:
     from datatrove.utils.text import ngrams, simplify_text
     from datatrove.utils.word_tokenizers import load_word_tokenizer
 
-    from factory.data import DataSpec, iterate_rows
+    from factory.data.rows import DataSpec, iterate_rows
 
     config = NGramsDecontConfig()
     tokenizer, hashed = load_word_tokenizer("en"), create_hash_func(HashConfig())

@@ -21,11 +21,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from factory import assisted, child, machine, sandbox, speculative, target_texts, teacher_forced
-from factory.data import DataSpec
+from factory import machine, sandbox
+from factory.data.rows import DataSpec
+from factory.drafts import assisted, speculative
 from factory.models import load
+from factory.run import child
 from factory.sandbox import dialogues
 from factory.stages import Frozen, draft, respond
+from factory.texts import text as files
+from factory.texts.measures import proposed, tie
+from factory.texts.reader import Reader
 
 KEPT = (0, 1, 10, 11)  # blocks of the draft, of twelve
 NEW_TOKENS = 96
@@ -74,7 +79,7 @@ def both(work: Path, responses: int, model: Path) -> dict[str, Any]:
     reading = draft.Settings(sets=(draft.Set(name="asked", kind="instruct"),), max_new_tokens=NEW_TOKENS)
     inputs = {"target": base, "model": model, "responses.asked": place / "texts"}
     read, found = stage("draft", reading, inputs, place / "read")
-    tokens = sum(texts.facts[mode]["tokens"] for mode in target_texts.MODES)
+    tokens = sum(texts.facts[mode]["tokens"] for mode in files.MODES)
     told = {
         "responses": responses,
         "tokens": tokens,
@@ -88,14 +93,13 @@ def both(work: Path, responses: int, model: Path) -> dict[str, Any]:
 def beside(texts: Path, model: Path, count: int) -> tuple[float, float, int]:
     """Seconds of reading and of assisted generation for all K, over so many prompts, and differing lists."""
     target, helper = load.causal_lm(sandbox.model_folder()), load.causal_lm(model)
-    some = [text for piece in target_texts.read(texts, "greedy") for text in piece][:count]
+    some = [text for piece in files.read(texts, "greedy") for text in piece][:count]
     decoder = assisted.Decoder(target, helper, [0])
     decoder.assisted(some[0].prompt, 8, 2)
     began = time.perf_counter()
     lists = {
-        (read.text.row, k): speculative.step_list((read.accept > 0.5).tolist(), k)
-        for batch in teacher_forced.batches(some, teacher_forced.vocabulary(target, helper))
-        for read in teacher_forced.greedy(helper, batch)
+        (text.row, k): speculative.step_list((read["accept"] > 0.5).tolist(), k)
+        for text, read in Reader(proposed(tie(helper)), helper, where="draft").read(some)
         for k in range(1, speculative.MOST + 1)
     }
     reading = time.perf_counter() - began

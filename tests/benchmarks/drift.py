@@ -25,9 +25,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from factory import child, machine, sandbox
-from factory.data import DataSpec
+from factory import machine, sandbox
+from factory.data.rows import DataSpec
 from factory.drift.heldout import HeldOut
+from factory.run import child
 from factory.sandbox import dialogues
 from factory.sources import materialise, resolve_dataset
 from factory.stages import drift
@@ -163,7 +164,7 @@ def _computed() -> float:
 
 def drift_text() -> Any:
     """Which part of the sandbox's corpus is read."""
-    from factory.dataset_files import Wanted
+    from factory.data.files import Wanted
 
     return Wanted(None, ("train",))
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from factory.hub import board_page
-from factory.hub.board_rows import Row
+from factory.hub.board_row import Row
 from factory.paired import TaskSamples
 
 TASKS = {"arc": 1172, "hellaswag": 10042, "mmlu": 14042, "truthfulqa": 817, "winogrande": 1267, "gsm8k": 1319}

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 from factory import sandbox
-from factory.data import DataSpec
-from factory.plan import make_plan
-from factory.recipe import load_recipe
+from factory.data.rows import DataSpec
+from factory.plan.make import make_plan
+from factory.recipe.recipe import load_recipe
 from factory.stages import regenerate, train
 
 ROOT = Path(__file__).parents[2]

@@ -49,8 +49,9 @@ def client(model: Path) -> None:
     import datasets  # noqa: F401  (what a process of `factory publish` has loaded)
     import huggingface_hub.hf_api  # noqa: F401
 
+    from factory.hub.parcel import Parcel
     from factory.hub.session import Patience, connect
-    from factory.hub.transaction import Parcel, publish
+    from factory.hub.transaction import publish
 
     files = {"model.safetensors": model, "README.md": b"---\nlicense: mit\n---\n# Large\n"}
     patience = Patience()

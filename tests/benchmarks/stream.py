@@ -30,7 +30,7 @@ SIZES["one-block"] = {
 
 def measure(place: Path, rows: int, written: bool) -> None:
     """One run; prints its figures as JSON. Peaks in bytes."""
-    from factory.data import DataSpec
+    from factory.data.rows import DataSpec
     from factory.engines import Generated
     from factory.stages import regenerate
     from factory.stages.generations import Journal

@@ -89,8 +89,8 @@ def prepare(data: Path, work: Path, size: str, count: int) -> None:
 
 def factory_side(work: Path, batch: int, epochs: float, threads: int, processes: int) -> dict[str, Any]:
     """The stage, as run.py starts it."""
-    from factory.child import run_stage
-    from factory.data import DataSpec
+    from factory.data.rows import DataSpec
+    from factory.run.child import run_stage
     from factory.stages import train
 
     sft = {**SHARED, "num_train_epochs": epochs, "save_strategy": "no"}

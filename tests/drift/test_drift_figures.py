@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from factory.drift.figures import Rows, figure, perplexity, rank_correlation, ratio
+from factory.drift.figures import Rows, Sure, difference, figure, perplexity, rank_correlation, ratio
+from factory.tasks import shares
 
 RANDOM = np.random.default_rng(0)
 N = 60
@@ -50,7 +52,7 @@ def test_perplexity_is_exp_of_the_mean_and_its_interval_with_it() -> None:
 def test_what_two_models_share_cancels() -> None:
     kl = RANDOM.random(N)
     one, other = figure(rows(kl), "kl", 500, 0), figure(rows(kl + 0.25), "kl", 500, 0)
-    assert one and other
+    assert isinstance(one, Sure) and isinstance(other, Sure)
     apart = other.minus(one)
     assert apart["low"] == pytest.approx(0.25) and apart["high"] == pytest.approx(0.25)
 
@@ -64,6 +66,25 @@ def test_nothing_judged_gives_no_figure() -> None:
 def test_one_prompt_of_a_dataset_is_a_figure_without_width() -> None:
     found = figure(rows(RANDOM.random(N), ["a"] * (N - 1) + ["b"]).of("b"), "kl", 100, 0)
     assert found and found.estimate["low"] == found.estimate["high"] and found.n == 1
+
+
+def test_shares_have_the_intervals_of_shares() -> None:
+    agreed, each = (TOKENS // 2).astype(float), [1.0] * N
+    found = figure(rows(RANDOM.random(N)), "agreement", 100, 0)
+    assert found and found.estimate == asdict(shares.share(agreed, TOKENS, ["a"] * N))
+    same = figure(rows(np.ones(N)), "identical", 100, 0)
+    assert same and same.estimate == asdict(shares.share(each, each, ["a"] * N))
+    assert same.estimate["low"] < same.value == 1.0
+
+
+def test_a_share_is_compared_as_pairs() -> None:
+    ours, theirs = rows(RANDOM.random(N)), rows(RANDOM.random(N))
+    both = [one.columns["identical"] for one in (ours, theirs)]
+    told = difference(ours, theirs, "identical", 100, 0)
+    assert told == asdict(shares.difference(*both, [1.0] * N, ["a"] * N))
+    kl = difference(ours, theirs, "kl", 100, 0)
+    one, other = figure(ours, "kl", 100, 0), figure(theirs, "kl", 100, 0)
+    assert kl and one and other and kl["value"] == pytest.approx(one.value - other.value)
 
 
 def test_groups_of_one_row_are_no_certainty() -> None:

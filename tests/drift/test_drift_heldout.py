@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factory.data import DataSpec
+from factory.data.rows import DataSpec
 from factory.drift.heldout import Drawn, HeldOut, draw
 from factory.errors import FactoryError
 

@@ -11,7 +11,7 @@ from typing import Any
 import drifted
 import reported
 
-from factory.run_folder import RunPage, StepLine
+from factory.run.folder import RunPage, StepLine
 from factory.stages import report
 from factory.tasks.suites import SUITES
 

@@ -25,8 +25,9 @@ from local_hub import Served, served
 
 from factory.errors import FactoryError
 from factory.hub.local.accounts import Directory
+from factory.hub.parcel import Parcel
 from factory.hub.session import Patience, connect
-from factory.hub.transaction import Intent, Parcel, publish
+from factory.hub.transaction import Intent, publish
 
 PATIENCE = Patience(seconds=1.5, tries=3, pause=0.05, longest=0.2)
 NAME = "acme/tiny"

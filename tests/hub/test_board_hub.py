@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import boards
 import httpx2
-import pyarrow.parquet as pq
 import pytest
-from local_hub import file, served
+from local_hub import CLAIMS, file, identity, served
 from tiny_run import Desk
 
 from factory.hub.documents import FILE
+from factory.hub.local.accounts import Directory
 
 pytestmark = pytest.mark.slow
 
@@ -48,9 +49,10 @@ def test_an_organisations_models_become_rows_like_those_of_the_run(published: De
 
 def test_published_ids_folders_and_runs_compare_alike(published: Desk) -> None:
     published.factory("pull", "acme/tiny-own", "--out", "pulled")
-    names = pq.read_schema(published.folder / "pulled" / FILE).names
-    assert names[:4] == ["task", "group", "index", "prompt"] and {"model", "base", "pruned"} <= set(names)
-    assert not {"text", "prediction", "gold"} & set(names)  # no text of a benchmark
+    arc = json.loads(gzip.decompress((published.folder / "pulled" / FILE).read_bytes()))["tasks"]["arc"]
+    assert arc.keys() == {"group", "index", "prompt", "models"}  # no text of a benchmark
+    assert arc["models"].keys() == {"model", "base", "pruned"}
+    assert arc["models"]["base"].keys() <= {"score", "correct"}
     told = []
     for a, b in (
         ("acme/tiny-own", "acme/tiny-own/base"),
@@ -108,6 +110,21 @@ def test_it_is_published_whole_and_again_only_what_changed(published: Desk) -> N
     assert httpx2.get(f"{page}/answers/{answers.name}").status_code == 404
     assert published.history("spaces", "acme/leaderboard") == ["Publish the leaderboard"] * 2
     assert published.history("datasets", "acme/leaderboard") == ["Publish the leaderboard"]
+
+
+def test_the_dataset_goes_alone_by_the_identity_of_a_job(published: Desk) -> None:
+    send = ("leaderboard", "publish", "board", "--namespace", "acme", "--name", "weekly", "--trusted")
+    published.hub.create("acme/weekly", "dataset")
+    Directory(published.hub.store).trust("datasets/acme/weekly", CLAIMS)
+    job = {"who": None, "HF_OIDC_ID_TOKEN": identity(published.hub)}
+    line = published.refused(*send, **job)
+    assert "spaces/acme/weekly: this repository does not trust this job" in line
+    code, out, err = published.factory(*send, "--only", "dataset", "--json", **job)
+    assert code == 0, err
+    told = json.loads(out.splitlines()[-1])["published"]
+    assert [(one["kind"], one["changed"]) for one in told] == [("dataset", True)]
+    assert published.history("datasets", "acme/weekly")[0] == "Publish the leaderboard"
+    assert httpx2.get(f"{published.hub.url}/api/spaces/acme/weekly").status_code == 401
 
 
 def test_what_is_no_leaderboard_is_not_overwritten(published: Desk) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 
 from factory.compare import Side, compare
 from factory.hub import board_page, documents
-from factory.hub.board_rows import Row
+from factory.hub.board_row import Row
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028\"'&"
 
@@ -84,9 +87,25 @@ def test_two_ticked_models_are_compared(page: Path, browser: Any) -> None:
         assert looked.page.locator("#comparison svg [aria-label=dot] > *").count() == 4
         looked.page.get_by_role("button", name="Swap A and B").click()
         looked.page.get_by_text("B is better beyond chance on 3 of 3").wait_for()
-        looked.page.get_by_label("Second model").fill("nobody")
-        looked.page.get_by_label("Second model").press("Tab")
-        assert looked.page.get_by_label("Second model").get_attribute("aria-invalid") == "true"
+
+
+def test_a_name_that_no_model_has_is_answered(page: Path, browser: Any) -> None:
+    with boards.opened(browser, page) as looked:
+        second, verdict = looked.page.get_by_label("Second model"), looked.page.locator("#verdict")
+        looked.page.get_by_label("Compare llama-drop3/math-sft").check()
+        second.fill("lama-drop/math-slef")
+        second.press("Tab")
+        assert "There is no model \u201clama-drop/math-slef\u201d here; near it:" in verdict.inner_text()
+        assert (
+            second.get_attribute("aria-invalid") == "true" and second.input_value() == "lama-drop/math-slef"
+        )
+        looked.page.get_by_role("button", name="llama-drop3/math-self", exact=True).press("Enter")
+        assert second.get_attribute("aria-invalid") == "false"
+        looked.page.get_by_text("B is better beyond chance on 3 of 3").wait_for()
+        second.fill("qqqq")
+        second.press("Tab")
+        assert verdict.inner_text().strip() == "There is no model \u201cqqqq\u201d here."
+        assert looked.page.locator("#comparison table").count() == 0 and not looked.complaints
 
 
 def test_the_page_and_the_command_compare_alike(runs: Path, page: Path, browser: Any) -> None:
@@ -127,16 +146,77 @@ def test_charts_are_there_with_intervals_and_can_be_walked_by_keyboard(page: Pat
         for what in shown.locator("option").all_inner_texts():
             shown.select_option(what)
             title = looked.page.locator("#speed h3").inner_text()
-            named = {"tokens": "Speed", "FLOPs": "FLOPs", "parameters": "Parameters"}[what.split(" ")[0]]
-            assert title == f"{named} against quality"
+            assert title == f"{what[0].upper()}{what[1:].split(',')[0]} against average"
         points = looked.page.locator("#recovery .point")
         assert points.and_(looked.page.locator("[tabindex='0']")).count() == 1
-        points.first.focus()
+        shown.focus()
+        for chart in ("recovery", "rows", "speed"):  # a stop each, at a point
+            looked.page.keyboard.press("Tab")
+            assert looked.page.locator(f"#{chart} .point:focus").count() == 1
+            assert looked.page.locator(f"#{chart} .readout").inner_text()
+        looked.page.keyboard.press("Shift+Tab")
+        looked.page.keyboard.press("Shift+Tab")
         looked.page.keyboard.press("ArrowRight")
+        assert points.and_(looked.page.locator("[tabindex='0']")).count() == 1
         said = looked.page.locator("#recovery .readout").inner_text()
         assert said and said.split(" (")[0] in points.nth(1).get_attribute("aria-label")
         looked.page.keyboard.press("Enter")
         assert looked.page.get_by_label("First model").input_value() == said.split(" (")[0]
+
+
+def alike(place: Path, averages: list[float]) -> Path:
+    """A page of models of one size, trained on ten rows, with these averages and wide intervals."""
+    models = []
+    for i, value in enumerate(averages):
+        interval = {"value": value, "low": value - 0.05, "high": value + 0.05}
+        row = Row(
+            key=f"{i:016x}", name=f"run/m{i}", run="run", variant=f"m{i}", base="base", revision="0" * 40,
+            method="SFT", blocks=4, removed=1, parameters=10**6, parameters_removed=0.25, rows=10,
+            suite="s", scores={"a": interval}, average=interval,
+        )  # fmt: skip
+        models.append((row, None))
+    board_page.write(models, place)
+    return place
+
+
+def test_models_of_one_size_do_not_cover_each_other(tmp_path: Path, browser: Any) -> None:
+    page = alike(tmp_path / "few", [0.5, 0.5, 0.51, 0.52])
+    for size in ({}, {"width": 390, "height": 844}):
+        with boards.opened(browser, page, **size) as looked:
+            for chart in ("rows", "speed"):
+                places = middles(looked, f"#{chart} .point")
+                apart = [math.dist(one, other) for one, other in itertools.combinations(places, 2)]
+                assert len(places) == 4 and min(apart) > 8
+
+
+def middles(looked: boards.Looked, marks: str) -> list[tuple[float, float]]:
+    """Of a chart's marks, in pixels of the screen."""
+    looked.page.locator(marks.split(" ")[0]).scroll_into_view_if_needed()
+    looked.page.locator(marks).first.wait_for(state="attached")  # a line that is upright has no width
+    script = """(all) => all.map((one) => one.getBoundingClientRect())
+        .map((box) => [box.x + box.width / 2, box.y + box.height / 2])"""
+    return [(x, y) for x, y in looked.page.locator(marks).evaluate_all(script)]
+
+
+def test_a_point_that_stepped_aside_is_led_back_to_its_true_place(tmp_path: Path, browser: Any) -> None:
+    """Of three alike one stays, and the dotted line runs through it; the others are led there."""
+    with boards.opened(browser, alike(tmp_path / "three", [0.5, 0.5, 0.5])) as looked:
+        for chart, axis in (("rows", 0), ("speed", 1)):
+            dots = [place[axis] for place in middles(looked, f"#{chart} .point")]
+            lines = [place[axis] for place in middles(looked, f"#{chart} .true-place line")]
+            assert lines == [pytest.approx(sorted(dots)[1], abs=1)]
+            led = looked.page.locator(f"#{chart} .leads path").get_attribute("d")
+            assert led.count("M") == 2
+            assert "beside a dotted line" in looked.page.locator(f"#{chart} .legend").inner_text()
+
+
+def test_where_points_lie_on_each_other_one_names_the_others(tmp_path: Path, browser: Any) -> None:
+    with boards.opened(browser, alike(tmp_path / "many", [0.5] * 60)) as looked:
+        looked.page.locator("#speed").scroll_into_view_if_needed()
+        looked.page.locator("#speed .point").first.focus()
+        said = looked.page.locator("#speed .readout").inner_text()
+        assert re.match(r"run/m\d+ \(SFT\): average 50\.0 %.*\. Here too: run/m", said), said
+        assert not looked.complaints
 
 
 def test_nothing_is_asked_of_anybody_else_and_nothing_complains(page: Path, browser: Any) -> None:

@@ -10,7 +10,7 @@ import reported
 from card_runs import build
 
 from factory.hub.card import model_card
-from factory.run_folder import RUN
+from factory.run.folder import RUN
 
 
 def spread(median: float) -> dict[str, float]:
@@ -36,6 +36,7 @@ DRAFTED = {
     "greedy": {"all": {"texts": 32, "tokens": 900, "rate": {"value": 0.81}}},
     "sampled": {"all": {"texts": 32, "tokens": 900, "rate": {"value": 0.62}}},
     "latency": {"rounds": 40},
+    "others": 0.7,
     "best": {"greedy": {"k": 3, "value": 1.3}},
     "measured": {"k": 3, "rounds": 5, "speed_up": {"value": 1.12, "low": 1.05, "high": 1.2}},
     "blocks": {"draft": 9, "target": 12},
@@ -81,5 +82,6 @@ def test_speed_and_memory_stand_beside_the_base_where_they_were_measured(
         "of 5 rounds."
     )
     assert said in text
+    assert "Other processes kept 0.7 processors busy meanwhile" in text
     assert "It pays from 3 removed blocks on (of 12; here 3; by the forward passes alone from 2 on)" in text
     assert "Measured as a draft" not in model_card(run, "math-self", "org/x", {}).text

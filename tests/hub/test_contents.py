@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from factory.errors import FactoryError
 from factory.hub.contents import Finished, _as_written, drafts, finished, repository_names
 from factory.hub.manifest import Manifest, read_manifest, sha256_of
-from factory.recipe import Recipe, load_recipe
-from factory.recipe_parts import NAME
+from factory.recipe.parts import NAME
+from factory.recipe.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).parents[2]
 

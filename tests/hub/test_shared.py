@@ -10,7 +10,7 @@ from local_hub import Served
 CODE = """
 from concurrent.futures import ThreadPoolExecutor
 from factory.errors import FactoryError
-from factory.share import place_of
+from factory.run.share import place_of
 home.mkdir(exist_ok=True)
 place = place_of("hf://datasets/acme/store")
 """

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 
 import httpx2
 import pytest
-from local_hub import Served
+from local_hub import CLAIMS, Served, identity
 from tiny_run import Desk
 
 from factory.hub.local.accounts import Directory
 
 MODEL, DATASET = "acme/tiny-own", "acme/tiny-math"
-CLAIMS = {"repository": "acme/recipes", "environment": "publish"}
-
-
-def identity(hub: Served, **claims: str) -> str:
-    """What the runner of a workflow says of a job; a local Hub does not check the signature."""
-    told = base64.urlsafe_b64encode(json.dumps({"aud": hub.url, **CLAIMS, **claims}).encode())
-    return f"e30.{told.decode().rstrip('=')}.x"
 
 
 def exchange(hub: Served, resource: str, said: str) -> httpx2.Response:

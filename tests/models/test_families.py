@@ -98,7 +98,7 @@ def test_any_drop_of_any_family_in_any_dtype(
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(family=st.sampled_from(sorted(FAMILIES | BEYOND)), drop=drops, dtype=dtypes)
 def test_many_drops_of_families_in_the_table_and_beyond(
     family: str, drop: set[int], dtype: str, saved: Any, tmp_path_factory: pytest.TempPathFactory

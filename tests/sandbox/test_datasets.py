@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory import checks, sandbox
+from factory import sandbox
+from factory.data import checks
 from factory.sandbox import corpus, dialogues, skills
 
 COLUMNS = {

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from written import jsonl, load_rows
 
-from factory.data import DataSpec
+from factory.data.row_order import rank
+from factory.data.rows import DataSpec
 from factory.errors import FactoryError
-from factory.row_order import rank
 from factory.stages import curate
 from factory.stages.curate import Settings
 
@@ -138,7 +138,7 @@ def test_rows_that_stream_past_are_those_that_fit_into_memory(
     run(inputs, tmp_path / "whole", deduplicate="questions", order=order, seed=5, **OVERLAP)
     monkeypatch.setattr(curate, "BATCH", 2)
     monkeypatch.setattr(curate, "SHARD", 1)
-    monkeypatch.setattr("factory.row_order.ByRank.__init__.__defaults__", (1,))
+    monkeypatch.setattr("factory.data.row_order.ByRank.__init__.__defaults__", (1,))
     run(inputs, tmp_path / "pieces", deduplicate="questions", order=order, seed=5, **OVERLAP)
     assert left(tmp_path / "whole") == left(tmp_path / "pieces")
     assert removed(tmp_path / "whole") == removed(tmp_path / "pieces")
@@ -168,7 +168,7 @@ def test_a_set_of_nothing_but_benchmark_rows_is_refused(inputs: dict[str, Path],
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from factory.data import DataSpec
+from factory.data.rows import DataSpec
 from factory.stages import curate
 
 def progress(done, total, unit, note=""):

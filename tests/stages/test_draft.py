@@ -16,12 +16,17 @@ import pytest
 import torch
 from written import jsonl
 
-from factory import assisted, sandbox, speculative, target_texts, teacher_forced
-from factory.data import DataSpec
+from factory import sandbox
+from factory.data.rows import DataSpec
+from factory.drafts import assisted, speculative
+from factory.drift import heldout
 from factory.errors import FactoryError
 from factory.models import load
 from factory.stages import draft, respond
-from factory.target_texts import Text
+from factory.texts import text as files
+from factory.texts.measures import proposed, tie
+from factory.texts.reader import Reader
+from factory.texts.text import Text
 
 ASKED = ["Name a colour.", "What is 3 + 4?", "Where do bears live, and since when?", "Say it.", "Why?", "Who"]
 
@@ -70,8 +75,8 @@ def responses(tiny_model: Path, asked: Path, tmp_path_factory: pytest.TempPathFa
     return written(tiny_model, asked, tmp_path_factory.mktemp("respond") / "out")
 
 
-def texts(folder: Path, mode: target_texts.Mode) -> list[Text]:
-    return [text for piece in target_texts.read(folder, mode) for text in piece]
+def texts(folder: Path, mode: files.Mode) -> list[Text]:
+    return [text for piece in files.read(folder, mode) for text in piece]
 
 
 SETTINGS = draft.Settings(
@@ -120,10 +125,10 @@ def step_lists(
     ours, theirs = load.causal_lm(target), load.causal_lm(model)
     decoder = assisted.Decoder(ours, theirs, [0])
     lists = []
-    for read in teacher_forced.greedy(theirs, found):
-        done = decoder.assisted(read.text.prompt, longest, k)
-        assert done.tokens == read.text.response
-        lists.append((speculative.step_list((read.accept > 0.5).tolist(), k), done.steps))
+    for text, read in Reader(proposed(tie(theirs)), theirs, where="draft").read(found):
+        done = decoder.assisted(text.prompt, longest, k)
+        assert done.tokens == text.response
+        lists.append((speculative.step_list((read["accept"] > 0.5).tolist(), k), done.steps))
     return lists
 
 
@@ -137,58 +142,8 @@ def test_assisted_generation_takes_the_steps_that_reading_tells(
 
 def test_a_model_is_its_own_perfect_draft(tiny_model: Path, responses: Path) -> None:
     model = load.causal_lm(tiny_model)
-    for read in teacher_forced.greedy(model, texts(responses, "greedy")):
-        assert read.accept.all()
-    for read in teacher_forced.sampled(model, model, texts(responses, "sampled"), 1.0):
-        assert np.allclose(read.accept, 1) and np.allclose(read.rate, 1, atol=1e-5)
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_sampled_acceptance_is_the_rejection_rules(
-    tiny_model: Path, pruned: Path, responses: Path, temperature: float
-) -> None:
-    ours, theirs = load.causal_lm(tiny_model), load.causal_lm(pruned)
-    text = texts(responses, "sampled")[1]
-    read = next(iter(teacher_forced.sampled(ours, theirs, [text], temperature)))
-    ids = torch.tensor([[*text.prompt, *text.response]])
-    start = len(text.prompt)
-    with torch.inference_mode():
-        p, q = (
-            (model(ids).logits[0, start - 1 : -1].double() / temperature).softmax(-1)
-            for model in (ours, theirs)
-        )
-    at = torch.arange(len(text.response)), torch.tensor(text.response)
-    assert read.rate == pytest.approx(torch.minimum(p, q).sum(-1).numpy(), abs=1e-5)
-    assert read.accept == pytest.approx((q[at] / p[at]).clamp(max=1).numpy(), abs=1e-4)
-
-
-def test_batches_and_segments_change_nothing(
-    tiny_model: Path, pruned: Path, responses: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ours, theirs = load.causal_lm(tiny_model), load.causal_lm(pruned)
-    greedy, sampled = texts(responses, "greedy"), texts(responses, "sampled")
-
-    def read(one_by_one: bool) -> list[np.ndarray]:
-        parts = [[text] for text in greedy] if one_by_one else [greedy]
-        found = [one.accept for part in parts for one in teacher_forced.greedy(theirs, part)]
-        parts = [[text] for text in sampled] if one_by_one else [sampled]
-        return found + [one.rate for part in parts for one in teacher_forced.sampled(ours, theirs, part, 1.0)]
-
-    whole = read(one_by_one=False)
-    alone = read(one_by_one=True)
-    monkeypatch.setattr(teacher_forced, "LOGITS", 6 * 5 * 261)  # five positions of six texts at a time
-    segments = read(one_by_one=False)
-    for one, other, third in zip(whole, alone, segments, strict=True):
-        assert one == pytest.approx(other, abs=1e-5) and one == pytest.approx(third, abs=1e-5)
-
-
-def test_batches_hold_every_text_once_and_no_more_than_fit() -> None:
-    found = [Text(i, [1] * (1 + i % 7), [2] * (1 + (5 * i) % 40), "stop") for i in range(300)]
-    batches = list(teacher_forced.batches(found, 128_000))
-    assert sorted(text.row for batch in batches for text in batch) == list(range(300))
-    for batch in batches:
-        longest = max(len(text.response) for text in batch)
-        assert len(batch) == 1 or len(batch) * longest * 128_000 <= teacher_forced.LOGITS
+    for _, read in Reader(proposed(tie(model)), model, where="draft").read(texts(responses, "greedy")):
+        assert read["accept"].all()
 
 
 def test_the_record_tells_what_the_files_hold(drafted: tuple[Path, dict[str, Any]], responses: Path) -> None:
@@ -202,6 +157,7 @@ def test_the_record_tells_what_the_files_hold(drafted: tuple[Path, dict[str, Any
     assert facts["greedy"]["all"]["rate"]["value"] == pytest.approx(sum(map(sum, flags)) / sum(tokens))
     assert facts["sets"]["asked"] == {
         "kind": "instruct", "texts": len(ASKED), "tokens": sum(tokens), "regenerated": 0,
+        "held_out": 0,
     }  # fmt: skip
     assert facts["blocks"] == {"draft": 4, "target": 6}
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
@@ -219,9 +175,9 @@ SCRIPT = """
 import json, os, signal, sys
 from pathlib import Path
 from factory.json_lines import JsonLines
-from factory import teacher_forced
 from factory.stages import draft
-teacher_forced.BATCH_TOKENS = 90
+from factory.texts import reader
+reader.BATCH_TOKENS = 90
 out, inputs = Path(sys.argv[1]), {k: Path(v) for k, v in json.loads(sys.argv[2]).items()}
 settings = draft.Settings.model_validate_json(sys.argv[3])
 add, left = JsonLines.add, [int(sys.argv[4])]
@@ -256,7 +212,7 @@ def test_a_killed_step_goes_on_where_it_was(
     again, straight = step("killed", 1000), step("straight", 1000)
     assert again.returncode == 0, again.stderr
     assert again.stdout == straight.stdout and straight.stdout
-    for mode in target_texts.MODES:
+    for mode in files.MODES:
         read = [pq.read_table(tmp_path / name / "asked" / mode) for name in ("killed", "straight")]
         assert read[0].equals(read[1])
 
@@ -312,8 +268,66 @@ def test_regenerated_responses_are_taken_over_where_the_target_would_write_them_
     found = texts(tmp_path / "out", "greedy")
     assert [text.source for text in found] == ["regenerated", "generated", "regenerated", "generated"]
     assert [text.response for text in found] == [text.response for text in plain]
-    assert facts["greedy"]["sources"] == {"generated": 2, "regenerated": 2}
+    assert facts["greedy"]["sources"] == {"generated": 2, "regenerated": 2, "held_out": 0}
     assert facts["sampled"]["sources"]["regenerated"] == 0
+
+
+def test_what_drift_had_the_base_answer_is_taken_over_where_it_is_long_enough(
+    tiny_model: Path, asked: Path, responses: Path, tmp_path: Path
+) -> None:
+    found = texts(responses, "greedy")
+    longer, short, wrong = sorted(found, key=lambda text: len(text.response), reverse=True)[:3]
+    assert len(longer.response) > 20 and len(short.response) > 3 and wrong.response[0] != 7
+    shorter = Text(short.row, short.prompt, short.response[:3], "length")  # there may be more behind it
+    other = Text(wrong.row, wrong.prompt, [7, *wrong.response[1:]], wrong.finish)  # not what it says
+    files.write(tmp_path / "drift", "greedy", 0, [shorter, longer, other])
+    (tmp_path / "out").mkdir()
+    settings = respond.Settings(data=DataSpec(name="asked"), max_new_tokens=20, seed=5)
+    inputs = {"target": tiny_model, "data": asked, "held_out": tmp_path / "drift"}
+    facts = respond.run(settings, inputs, tmp_path / "out", quiet)
+    taken = texts(tmp_path / "out", "greedy")
+    assert [text.row for text in taken if text.source == "held_out"] == [longer.row]
+    assert [text.response for text in taken] == [text.response[:20] for text in found]
+    assert facts["greedy"]["sources"] == {"generated": len(ASKED) - 1, "regenerated": 0, "held_out": 1}
+
+
+def test_prompts_that_drift_draws_are_those_that_are_drawn_here(
+    tiny_model: Path, asked: Path, tmp_path: Path
+) -> None:
+    spec = DataSpec(name="asked")
+    seen = spec.model_copy(update={"rows": None})
+    wanted = heldout.draw(heldout.HeldOut(data=spec, seen=seen, rows=4, seed=3), asked, nothing(tmp_path), 0)
+    out = written(tiny_model, asked, tmp_path / "out", rows=4, draw=3)
+    rows = [text.row for text in texts(out, "greedy")]
+    assert rows == [prompt.row for prompt in wanted.prompts] and rows != [0, 1, 2, 3]
+    whole = {text.row: text for text in texts(written(tiny_model, asked, tmp_path / "all"), "sampled")}
+    assert texts(out, "sampled") == [whole[row] for row in rows]
+
+
+def nothing(folder: Path) -> Path:
+    """A dataset that asks nothing of what is asked."""
+    jsonl(folder / "nothing" / "train.jsonl", {"instruction": "Never asked", "response": "x"})
+    return folder / "nothing"
+
+
+def test_texts_end_where_models_of_fewer_positions_do(
+    tiny_model: Path, asked: Path, responses: Path, tmp_path: Path
+) -> None:
+    whole = texts(responses, "greedy")
+    prompts = sorted(len(text.prompt) for text in whole)
+    limit = prompts[-1]  # the longest prompt has no room
+    out = tmp_path / "out"
+    out.mkdir()
+    options = respond.Settings(data=DataSpec(name="asked"), max_new_tokens=24, seed=5, positions=limit)
+    facts = respond.run(options, {"target": tiny_model, "data": asked}, out, quiet)
+    found = texts(out, "greedy")
+    assert facts["greedy"]["no_room"] == len(whole) - len(found) > 0
+    kept = {text.row: text for text in whole}
+    for text in found:
+        before, room = kept[text.row], limit - len(text.prompt)
+        assert text.response == before.response[:room]
+        assert text.finish == ("length" if len(before.response) > room else before.finish)
+    assert max(map(len, found)) == limit
 
 
 def test_a_prompt_without_room_is_counted_and_left_out(tiny_model: Path, tmp_path: Path) -> None:

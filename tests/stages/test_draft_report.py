@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from reported import SETTINGS, artifacts, record
 
-from factory import speculative
+from factory.drafts import speculative
 from factory.stages import draft_words, report
 
 
@@ -19,14 +19,14 @@ def facts(rate: float, speed: tuple[float, float, float], removed: int | None = 
     random = np.random.default_rng(1)
     chances = [(random.random(20) < rate).astype(float) for _ in range(30)]
     tokens, rates = np.full(30, 20.0), np.array([one.sum() for one in chances])
-    found = speculative.Accepted(tokens, rates, speculative.expected_steps(chances)).summary(0, draws=200)
+    found = speculative.Accepted(tokens, rates, speculative.expected_steps(chances)).summary()
     latency = speculative.Latency(0.008, 0.01, (0.011,) * 8)
     best = speculative.best(latency.by_k(found))
     return {
         "target": "base",
         "blocks": {"draft": 9, "target": 12},
         "parameters": {"draft": 1_010_000, "target": 1_310_000},
-        "sets": {"asked": {"kind": "math", "texts": 30, "tokens": 600, "regenerated": 4}},
+        "sets": {"asked": {"kind": "math", "texts": 30, "tokens": 600, "regenerated": 4, "held_out": 1}},
         "temperature": 0.7,
         "greedy": {"asked": found, "all": found},
         "sampled": {"asked": found, "all": found},
@@ -69,7 +69,8 @@ def test_the_section_has_every_draft_with_its_figures(page: Path) -> None:
     rows = [line for line in section.splitlines() if line.startswith("| merged | all | greedy")]
     told = json.loads((page / "report.json").read_text())["draft"][1]["facts"]["greedy"]["all"]
     assert rows and f"{told['k'][7]['accepted']['value']:.2f} |" in rows[0]
-    assert "Of asked 4 greedy texts are the regenerated responses" in section
+    said = "4 greedy texts were regenerated to train variants on and 1 greedy text was"
+    assert f"Of asked {said} the base's answers for the drift." in section
     assert (page / "draft.png").stat().st_size > 10_000
 
 
@@ -102,6 +103,28 @@ def test_from_where_it_pays_is_said_against_what_is_removed() -> None:
     assert "; by the forward passes alone from 2 on)" in draft_words.pays(facts(0.5, SLOW, 8))
     assert "forward passes alone" not in draft_words.pays(facts(0.5, FAST, 2))
     assert "no number of removed blocks" in draft_words.pays(facts(0.1, SLOW, None))
+
+
+@pytest.mark.parametrize(
+    ("each", "said"),
+    [
+        ([8, 9, 11], "one by one from 8 to 11"),
+        ([8, 8], "one by one from 8 on"),
+        ([9, None], "one by one from 9 to none"),
+        ([None, None], "one by one none"),
+    ],
+)
+def test_how_far_timings_of_one_shape_lie_apart_is_said(each: list[int | None], said: str) -> None:
+    found = facts(0.5, SLOW)
+    found["pays"]["each"] = each
+    shape = f"timings of {len(each)} drafts of this shape taken together, {said}"
+    assert f"here 3; {shape}; by the" in draft_words.pays(found)
+
+
+def test_the_report_takes_the_timings_of_one_shape_together(page: Path) -> None:
+    told = json.loads((page / "report.json").read_text())["draft"]
+    assert [len(row["facts"]["pays"]["each"]) for row in told] == [2, 2]
+    assert "timings of 2 drafts of this shape taken together" in (page / "report.md").read_text()
 
 
 @pytest.mark.parametrize("speed", [SLOW, (1.1, 0.9, 1.2)])

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from factory import assisted, sandbox, speculative, target_texts, teacher_forced
-from factory.data import DataSpec
+from factory import sandbox
+from factory.data.rows import DataSpec
+from factory.drafts import assisted, speculative
 from factory.models import load
 from factory.stages import respond
-from factory.target_texts import Text
+from factory.texts import text as files
+from factory.texts.measures import proposed, tie
+from factory.texts.reader import Reader
+from factory.texts.text import Text
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +42,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> list[Text]:
         settings = respond.Settings(**options, max_new_tokens=LONGEST)
         inputs = {"target": sandbox.model_folder(), "data": root / "data" / name}
         respond.run(settings, inputs, out, lambda *told: None)
-        found += [text for piece in target_texts.read(out, "greedy") for text in piece]
+        found += [text for piece in files.read(out, "greedy") for text in piece]
     return found
 
 
@@ -70,29 +74,28 @@ def is_tie(model: Any, text: Text, at: int) -> bool:
     ids = torch.tensor([[*text.prompt, *text.response[:at]]])
     with torch.inference_mode():
         two = model(ids).logits[0, -1].topk(2).values
-    return float(two[0] - two[1]) < teacher_forced.tie(model)
+    return float(two[0] - two[1]) < tie(model) * float(two.abs().max())
 
 
 def test_step_lists_of_200_prompts_are_those_of_assisted_generation(texts: list[Text], draft: Path) -> None:
     target, model = load.causal_lm(sandbox.model_folder()), load.causal_lm(draft)
     decoder = assisted.Decoder(target, model, [0])
-    batches = teacher_forced.batches(texts, teacher_forced.vocabulary(target, model))
-    read = [one for batch in batches for one in teacher_forced.greedy(model, batch)]
+    read = list(Reader(proposed(tie(model)), model, where="draft").read(texts))
     assert len(read) == len(texts) == 200
     ties, kept = 0, [0, 0]
-    for i, one in enumerate(read):
-        k, response = 1 + i % speculative.MOST, one.text.response
-        done = decoder.assisted(one.text.prompt, LONGEST, k)
+    for i, (text, found) in enumerate(read):
+        k, response = 1 + i % speculative.MOST, text.response
+        done = decoder.assisted(text.prompt, LONGEST, k)
         if done.tokens != response:
             same = zip(done.tokens, response, strict=False)
             at = next((j for j, (a, b) in enumerate(same) if a != b), min(len(done.tokens), len(response)))
-            assert is_tie(target, one.text, at), (one.text, done)
+            assert is_tie(target, text, at), (text, done)
             ties += 1
             continue
-        told = speculative.step_list((one.accept > 0.5).tolist(), k)
+        told = speculative.step_list((found["accept"] > 0.5).tolist(), k)
         if told != done.steps:
             at = first_difference(told, done.steps)
-            assert at is not None and is_tie(model, one.text, at), (one.text, told, done.steps)
+            assert at is not None and is_tie(model, text, at), (text, told, done.steps)
             ties += 1
         kept[0] += sum(done.steps)
         kept[1] += len(done.steps)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from factory.data import TextSpec
+from factory.data.rows import TextSpec
 from factory.errors import FactoryError
 from factory.stages import importance
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from factory import prompts
-from factory.data import DataSpec
+from factory.data.rows import DataSpec
+from factory.data.selection import REASONS
 from factory.engines import Answered, load
 from factory.errors import FactoryError
-from factory.selection import REASONS
 from factory.stages import generations, regenerate
 from factory.stages.regenerate import Settings
 

@@ -150,6 +150,20 @@ def test_a_correlation_is_not_said_to_be_more_than_it_is(rho: float, p: float, n
     assert report_drift.correlated({"over": "all", "rho": rho, "p": p, "n": n}).endswith(said)
 
 
+def test_models_that_all_recover_alike_are_said_to_tell_nothing(made: Made) -> None:
+    drift = made[0]["drift"]
+    same = drift["models"][0]["recovery"]
+    models = [{**model, "recovery": same} for model in drift["models"]]
+    found = report_drift.correlations(models)
+    assert [(one["rho"], one["p"], one["n"]) for one in found] == [(None, None, 5), (None, None, 4)]
+    told = {**made[0], "drift": {**drift, "models": models, "correlations": found}}
+    said = "over all models but the base (n = 5) it cannot be told: they all recover alike"
+    assert f"- {said}." in section(pages.markdown(told))
+    models = [{**model, "kl": drift["models"][0]["kl"]} for model in drift["models"]]
+    assert report_drift.correlations(models)[0]["alike"] == "drift"
+    assert report_drift.correlations(models[:2]) == []
+
+
 def test_a_run_without_drift_has_no_such_part(tmp_path: Path) -> None:
     content, page = reported.report_on(reported.artifacts(tmp_path), tmp_path / "out")
     assert content["drift"] is None and "Drift" not in page
@@ -166,6 +180,22 @@ def test_both_pictures_are_drawn_and_name_every_model(made: Made) -> None:
     assert {model["name"] for model in models} <= texts
     labels = [axes.get_ylabel() for axes in drift_picture.similarities(content["drift"]).axes]
     assert labels == [model["name"] for model in models]
+
+
+def test_names_of_models_that_lie_together_lie_on_nothing(made: Made) -> None:
+    from matplotlib.text import Text
+
+    one = made[0]["drift"]["models"][1]
+    models = [{**one, "name": f"variant-{i}"} for i in range(6)]
+    figure = drift_picture.against_recovery(models, 0.95)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = [Text.get_window_extent(text) for text in axes.texts]
+    assert len(boxes) == 7  # and the base's
+    point = axes.transData.transform((one["kl"]["value"], one["recovery"]["value"]))
+    for i, box in enumerate(boxes):
+        assert not box.count_overlaps(boxes[:i]) and not box.contains(*point)
+        assert axes.get_window_extent().contains(*box.min) and axes.get_window_extent().contains(*box.max)
 
 
 def test_pictures_of_models_without_figures(made: Made) -> None:
@@ -200,3 +230,23 @@ def test_a_sweep_lays_drift_beside_recovery_over_all_points(made: Made, tmp_path
         and "Spearman's rank correlation of KL and recovery over all" in page
     )
     assert (tmp_path / "out" / "recovery_drift.png").stat().st_size > 20_000
+
+
+def test_over_seeds_the_pruned_model_counts_once_and_variants_are_told_apart(made: Made) -> None:
+    reports = {}
+    for seed in range(3):
+        content = json.loads((made[2] / "report.json").read_text())
+        for model in content["drift"]["models"]:
+            if model["kind"] == "pruned":
+                model["recovery"]["low"] -= 0.001 * seed  # as a bootstrap with another seed has it
+            else:
+                # Between variants less drift is more recovery, as it was; inside each it is less.
+                model["recovery"]["value"] += 1e-4 * seed
+                model["kl"]["value"] += 1e-4 * seed
+        reports[f"seed={seed}"] = content
+    found = report_drift.swept(reports)
+    assert [model["point"] for model in found["models"] if model["name"] == "pruned"] == ["seed=0"]
+    inside = found["correlations"][-1]
+    assert inside["over"] == "trained and merged models, each among those of one variant"
+    assert (inside["n"], inside["rho"]) == (12, pytest.approx(1.0))
+    assert found["correlations"][1]["rho"] < 0

@@ -13,7 +13,7 @@ import pytest
 from trained import LORA, ROWS, SFT, Stop, dataset, run, unmeasured, weights
 
 from factory import prompts
-from factory.data import DataSpec
+from factory.data.rows import DataSpec
 from factory.errors import FactoryError
 from factory.stages import train
 from factory.stages.train import Settings

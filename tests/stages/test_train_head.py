@@ -119,12 +119,18 @@ def test_only_labelled_tokens_are_projected() -> None:
     assert seen == [int((inputs["labels"][:, 1:] != -100).sum())]
 
 
-@pytest.mark.parametrize("why", ["learns", "bf16", "capped", "autocast"])
+def test_a_head_that_learns_gets_its_gradient() -> None:
+    models = pair()
+    for model in models:
+        model.lm_head.requires_grad_(True)
+    alike(models, batch([12, 7], [0.5, 0.5]))
+    assert models[1].lm_head.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("why", ["bf16", "capped", "autocast"])
 def test_where_it_does_not_fit_trls_is_used(why: str) -> None:
     models = pair("gemma2" if why == "capped" else "llama")
     for model in models:
-        if why == "learns":
-            model.lm_head.requires_grad_(True)
         if why == "bf16":
             model.to(torch.bfloat16)
     inputs = batch([12, 7], [0.5, 0.5])

@@ -13,9 +13,9 @@ from trained import ROWS, Stop, dataset, run, stopping_at, unmeasured, weights
 
 from factory import prompts
 from factory.errors import FactoryError
+from factory.recipe.training import quantiser
 from factory.stages.train_methods import freeze_half
 from factory.stages.train_options import precision
-from factory.training import quantiser
 
 BLOCKS = 4
 FULL: Mapping[str, Any] = {"method": "full", "sft": {"learning_rate": 1e-2}}
@@ -61,7 +61,7 @@ def test_full_fine_tuning_changes_every_weight_and_writes_no_adapter(
 
 
 def test_full_fine_tuning_has_a_rate_of_its_own(pruned: Path, rows: Path, tmp_path: Path) -> None:
-    from factory.data import DataSpec
+    from factory.data.rows import DataSpec
     from factory.stages import train
 
     for method, rate in (("full", 2e-5), ("lora", 1e-4)):

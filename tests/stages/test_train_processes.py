@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.child import ChildFailed, run_stage
-from factory.data import DataSpec
+from factory.data.rows import DataSpec
 from factory.errors import FactoryError
+from factory.run.child import ChildFailed, run_stage
 from factory.stages import train, train_processes
 from factory.stages.train_order import StepOrder
 from factory.stages.train_processes import rebuilt, share
@@ -117,7 +117,7 @@ def test_of_packed_rows_too(inputs: dict[str, Path], tmp_path: Path) -> None:
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-from factory.child import run_stage
+from factory.run.child import run_stage
 from factory.stages import train
 
 def progress(done, total, unit, note=""):
@@ -143,7 +143,7 @@ def test_a_run_of_two_that_was_killed_leaves_nobody_and_resumes_bit_for_bit(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     killed = subprocess.run([sys.executable, "-c", KILLED, *words], env=environment, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    psutil.wait_procs(ranks(out), timeout=10)
+    psutil.wait_procs(ranks(out), timeout=60)
     assert not ranks(out)
     assert [path.name for path in (out / "checkpoints").glob("*/complete")]
     said: list[int] = []

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from trained import LORA, ROWS, dataset, quiet, run
 
 from factory import prompts
-from factory.data import DataSpec
+from factory.data.rows import DataSpec
+from factory.data.training_rows import TrainingRows
 from factory.errors import FactoryError
 from factory.models import load
 from factory.stages.train_methods import model_to_train
 from factory.stages.train_options import configs
 from factory.stages.train_rows import IGNORED, Renderer, stops_of, training_rows
 from factory.stages.train_watch import make_trainer
-from factory.training_rows import TrainingRows
 
 END = 0  # the id of <|end|>
 MARKS = 4  # of a row: user, end, assistant, end

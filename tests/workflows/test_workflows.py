@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from expressions import filled
 from machines import ROOT, Job, Machine, Site, yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
@@ -108,13 +109,17 @@ def test_a_push_with_a_recipe_ends_as_a_published_model_on_the_leaderboard(site:
 
     site.vars |= {"NAMESPACE": "acme"}
     board = site.run("leaderboard.yml")
-    assert [(job.name, job.result) for job in board] == [("build", "success"), ("publish", "success")], said(
-        board
-    )
+    done = [(job.name, job.result) for job in board]
+    assert done == [("build", "success"), ("page", "success"), ("dataset", "success")], said(board)
     page = site.artifacts / "github-pages"
     assert any(
         "acme/tiny-own" in file.read_text(errors="replace") for file in page.rglob("*") if file.is_file()
     )
+    kept = hub.store.resolve(hub.store.load("datasets", "acme/leaderboard"), "main").files
+    assert "models/train-00000-of-00001.parquet" in kept
+    # The page is GitHub's: nothing else is made on the Hub, and no job but the last has a token of it.
+    assert not (hub.root / "spaces").exists()
+    assert [job.name for job in board if any(token in job.said for token in hub.tokens.values())] == []
 
 
 @pytest.mark.slow
@@ -175,7 +180,7 @@ def test_a_hostile_pull_request_is_refused_and_runs_nothing(site: Site, tmp_path
     assert "this recipe is a link" in refused(site)
     git(site.repository, "rm", "-q", "recipes/link.yaml")
     add(site.repository, "recipes/away.yaml", RECIPE.replace("id: sandbox/math", "id: /etc"))
-    assert "'/etc' lies outside ." in refused(site)
+    assert "'/etc' lies outside '.'" in refused(site)
     git(site.repository, "rm", "-q", "recipes/away.yaml")
     add(site.repository, f"recipes/$(touch {trap.name}).yaml", RECIPE)
     assert "this does not do as a recipe's file name" in refused(site)
@@ -188,6 +193,19 @@ def refused(site: Site) -> str:
     assert jobs[-1].result == "failure", said(jobs)
     assert "miniature" not in jobs[-1].said
     return jobs[-1].said
+
+
+def test_on_main_every_commit_is_tried_and_of_a_pull_request_the_newest() -> None:
+    written = yaml(ROOT / ".github" / "workflows" / "ci.yml")["concurrency"]
+
+    def groups(event: str) -> list[dict[str, object]]:
+        told = ({"event_name": event, "ref": "refs/one", "sha": sha} for sha in ("first", "second"))
+        return [filled(written, {"github": github}) for github in told]
+
+    older, newer = groups("push")
+    assert older["group"] != newer["group"] and older["cancel-in-progress"] is False
+    older, newer = groups("pull_request")
+    assert older == newer and older["cancel-in-progress"] is True
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda p: p.name)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from factory.hub.local.blobs import MissingError
 from factory.hub.local.storage import ConflictError, Kept, Repository, Store
-from factory.store import write_atomically
+from factory.run.store import write_atomically
 
 Role = Literal["read", "write"]
 PUBLISHER = "trusted-publisher"  # whose tokens those of trusted publishers are

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import BinaryIO
 
-from factory.store import synced, write_atomically
+from factory.run.store import synced, write_atomically
 
 _CHUNK = 1 << 20
 

@@ -25,7 +25,7 @@ from factory.hub.local.wire import (
     require_caller,
     require_writer,
 )
-from factory.store import write_atomically
+from factory.run.store import write_atomically
 
 
 class Item(Kept):

@@ -27,7 +27,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from factory.hub.local.blobs import Blobs, MissingError
-from factory.store import write_atomically
+from factory.run.store import write_atomically
 
 Kind = Literal["models", "datasets", "spaces"]
 KINDS: tuple[Kind, ...] = ("models", "datasets", "spaces")

@@ -5,11 +5,14 @@ Board.charts = (() => {
   const { state, make, percent, scaled, three } = Board;
   const COLOURS = Board.METHODS.map((_, i) => `var(--m${i})`);
   const SYMBOLS = ["star", "triangle", "square", "circle", "diamond2"];
+  const COVERED = 10, NAMED = 8; // pixels within which points cover each other; how many of them are named
   const MANY = 300; // points, from which on their intervals step back
   const COSTS = {
     "tokens a second, measured": (row) => row.speed, "FLOPs a token, computed": (row) => row.flops && [row.flops], "parameters": (row) => [row.parameters],
   };
-  const TITLES = { "tokens a second, measured": "Speed", "FLOPs a token, computed": "FLOPs", "parameters": "Parameters" };
+  const TITLES = { "tokens a second, measured": "Tokens a second", "FLOPs a token, computed": "FLOPs a token", "parameters": "Parameters" };
+  const FEW = 8; // numbers of rows, each of which is told on its axis
+  const FRAME = { left: 52, right: 6, top: 26, bottom: 42 };
   const tens = (one) => (one ? one.map((x) => 100 * x) : null);
   let rows = [];
   const stale = new Set();
@@ -29,59 +32,94 @@ Board.charts = (() => {
     },
     speed: {
       x: (row) => tens(row.average), y: (row) => COSTS[cost()](row), scale: true,
-      labels: ["Average (%)", null], title: () => `${TITLES[cost()]} against quality`,
+      gives: "y", labels: ["Average (%)", null],
       say: (row) => `average ${percent(row.average[0])} %, ${Board.between(row.average)}; ${said(row)}`,
       none: "No model here has that measured.",
     },
   };
   const cost = () => document.querySelector("#cost").value;
-  const said = (row) => { const [value, low, high] = COSTS[cost()](row); return `${cost()}: ${scaled(value)}${low == null ? "" : `, ${three(low)} to ${three(high)}`}`; };
+  const said = (row) => { const [value, low, high] = COSTS[cost()](row); return `${cost()}: ${low == null ? scaled(value) : three(value)}${low == null ? "" : `, ${three(low)} to ${three(high)}${["base", "pruned"].includes(row.method) ? "" : ", of the pruned model, whose shape it has"}`}`; };
+
+  const ends = (values) => values.reduce(([low, high], v) => (v == null ? [low, high] : [Math.min(low, v), Math.max(high, v)]), [Infinity, -Infinity]);
+  const wide = ([low, high], log) => (low === high || log ? [low * 0.9 - (low === 0), high * 1.1 + (high === 0)] : [low, high]);
+
+  /* Both scales, and where each point is shown: beside its true place on the axis that gives way, if others of
+     the same value would cover it. What was measured on the other axis stays where it is. */
+  function layout(points, kind, width, height) {
+    const ranges = { x: [FRAME.left + 10, width - FRAME.right - 14], y: [height - FRAME.bottom - 8, FRAME.top + 8] };
+    const domains = {
+      x: wide(ends(points.flatMap((p) => [p.x, p.x1, p.x2])), kind.log),
+      y: wide(ends([...points.flatMap((p) => [p.y, p.y1, p.y2]), kind.rule])),
+    };
+    const scale = (axis, range) => Plot.scale({ [axis]: { ...(axis === "x" && kind.log ? { type: "log" } : { type: "linear", nice: true }), domain: domains[axis], range } });
+    const [gives, keeps] = kind.gives === "y" ? ["y", "x"] : ["x", "y"], kept = scale(keeps, ranges[keeps]), first = scale(gives, ranges[gives]);
+    for (const p of points) {
+      p.at = first.apply(p[gives]);
+      [p.low, p.high] = ends([p[keeps], p[`${keeps}1`], p[`${keeps}2`]].filter((v) => v != null).map((v) => kept.apply(v)));
+    }
+    const [from, to] = ranges[gives], most = Board.room.stepAside(points, Math.abs(to - from)), inward = Math.sign(to - from) * most;
+    const given = scale(gives, [from + inward, to - inward]);
+    for (const p of points) {
+      p.shown = { x: p.x, y: p.y };
+      if (p.aside) p.shown[gives] = given.invert(given.apply(p[gives]) + p.aside);
+    }
+    const plain = ({ type, domain, range }) => ({ type, domain, range });
+    return { gives, [gives]: plain(given), [keeps]: plain(kept), distance: (p, q) => Math.hypot(...[[given, gives], [kept, keeps]].map(([s, axis]) => s.apply(p.shown[axis]) - s.apply(q.shown[axis]))) };
+  }
+
+  /* Few numbers of rows are told as they are; of many, and of shares, as many ticks as there is room for. */
+  function ticks(points, kind, found, width) {
+    if (!kind.log) return { ticks: width < 420 ? 5 : undefined };
+    const values = [...new Set(points.map((p) => p.x))].sort((p, q) => p - q);
+    if (values.length > FEW) return { ticks: width < 420 ? 3 : undefined, tickFormat: "~s" };
+    const place = Plot.scale({ x: found.x }), apart = (p, q) => place.apply(q) - place.apply(p) > 8 * q.toLocaleString("en").length + 8;
+    return { ticks: values.reduce((told, x) => (told.length && !apart(told.at(-1), x) ? told : [...told, x]), []), tickFormat: (x) => x.toLocaleString("en") };
+  }
+
+  /* Where points that stepped aside belong: a dotted line at the true value, a thin one from it to each. */
+  function belongs(points, gives) {
+    const aside = points.filter((p) => p.aside), values = [...new Set(aside.map((p) => p[gives]))];
+    const links = aside.flatMap((p) => [{ x: p.x, y: p.y }, p.shown, { x: NaN, y: NaN }]); // one path for all
+    return [
+      (gives === "x" ? Plot.ruleX : Plot.ruleY)(values, { stroke: "currentColor", strokeOpacity: 0.55, strokeDasharray: "1 4", className: "true-place" }),
+      Plot.line(links, { x: "x", y: "y", stroke: "currentColor", strokeOpacity: 0.55, strokeWidth: 1, className: "leads" }),
+    ];
+  }
 
   function draw(id) {
     const figure = document.querySelector(`#${id}`), place = figure.querySelector(".plot"), kind = kinds[id];
     const points = rows.flatMap((row) => {
       const [x, y] = [kind.x(row), kind.y(row)];
       return x && y ? [{ row, method: row.method, x: x[0], x1: x[1], x2: x[2], y: y[0], y1: y[1], y2: y[2] }] : [];
-    }).sort((p, q) => p.x - q.x || p.y - q.y);
-    apart(points, kind.log);
-    if (kind.title) figure.querySelector("h3").textContent = kind.title();
+    });
     figure.querySelector(".readout").textContent = points.length ? "" : kind.none;
     if (!points.length) return place.replaceChildren();
-    const width = Math.max(280, place.clientWidth), faint = points.length > MANY ? 0.25 : 0.75;
+    const width = Math.max(280, place.clientWidth), height = Math.min(420, Math.max(330, width * 0.66)), faint = points.length > MANY ? 0.25 : 0.75;
+    const found = layout(points, kind, width, height);
+    points.sort((p, q) => p.shown.x - q.shown.x || p.shown.y - q.shown.y);
     const colour = { domain: Board.METHODS, range: COLOURS }, present = new Set(points.map((point) => point.method));
-    const whisker = (mark, x, y) => mark(points.filter((point) => point[Object.keys(x)[0]] != null), { ...x, ...y, stroke: "method", strokeOpacity: faint, strokeWidth: 1.4 });
+    const whisker = (mark, x, y) => mark(points.filter((point) => point[Object.values(x)[0]] != null), { ...x, ...y, stroke: "method", strokeOpacity: faint, strokeWidth: 1.4 });
+    const beside = (axis) => (axis === found.gives ? (p) => p.shown[axis] : axis);
     const [xs, ys] = kind.labels;
-    const spread = (parts) => { const all = points.flatMap((p) => parts.map((part) => p[part]).filter((v) => v != null)); return [Math.min(...all), Math.max(...all)]; };
-    const narrow = ([low, high]) => (low === high ? [low * 0.9 - (low === 0), high * 1.1 + (high === 0)] : undefined);
     const plot = Plot.plot({
-      width, height: Math.min(420, Math.max(330, width * 0.66)), marginLeft: 52, marginBottom: 42, insetLeft: 10, insetRight: 14, insetTop: 8, insetBottom: 8,
+      width, height, marginLeft: FRAME.left, marginRight: FRAME.right, marginTop: FRAME.top, marginBottom: FRAME.bottom,
       style: { fontSize: "12px", overflow: "visible" },
-      x: { label: xs, nice: true, type: kind.log ? "log" : "linear", domain: narrow(spread(["x", "x1", "x2"])), ticks: kind.log && width < 420 ? 3 : width < 420 ? 5 : undefined, tickFormat: kind.log ? "~s" : undefined, labelAnchor: "center" },
-      y: { label: ys ?? cost(), nice: true, grid: true, domain: narrow(spread(["y", "y1", "y2"])), tickFormat: kind.scale ? "~s" : undefined },
+      x: { ...found.x, label: xs, ...ticks(points, kind, found, width), labelAnchor: "center" },
+      y: { ...found.y, label: ys ?? cost(), grid: true, tickFormat: kind.scale ? "~s" : undefined },
       color: colour,
       symbol: { domain: Board.METHODS, range: SYMBOLS },
       marks: [
         ...(kind.rule ? [Plot.ruleY([kind.rule], { stroke: "currentColor", strokeDasharray: "4 4", strokeOpacity: 0.5 })] : []),
-        whisker(Plot.ruleX, { y1: "y1", y2: "y2" }, { x: "x" }),
-        whisker(Plot.ruleY, { x1: "x1", x2: "x2" }, { y: "y" }),
-        Plot.dot(points, { x: "x", y: "y", symbol: "method", fill: "method", stroke: "var(--paper)", strokeWidth: 1, r: points.length > MANY ? 4 : 6 }),
+        ...belongs(points, found.gives),
+        whisker(Plot.ruleX, { y1: "y1", y2: "y2" }, { x: found.gives === "x" ? beside("x") : "x" }),
+        whisker(Plot.ruleY, { x1: "x1", x2: "x2" }, { y: beside("y") }),
+        Plot.dot(points, { x: beside("x"), y: beside("y"), symbol: "method", fill: "method", stroke: "var(--paper)", strokeWidth: 1, r: points.length > MANY ? 4 : 6 }),
       ],
     });
     const legend = make("div", { class: "legend" }, ...Board.METHODS.filter((method) => present.has(method)).map((method) => make("span", {}, swatch(method), method)));
+    if (points.some((point) => point.aside)) legend.append(make("span", { class: "aside" }, "points beside a dotted line belong on it"));
     place.replaceChildren(legend, plot);
-    reach(figure, plot.matches("svg") ? plot : plot.querySelector("svg"), points, kind);
-  }
-
-  /* Models of one size stand on one line: each is set beside the next, so that all intervals are seen. */
-  function apart(points, log) {
-    const scale = log ? Math.log : (x) => x, back = log ? Math.exp : (x) => x;
-    const all = points.map((point) => scale(point.x)), room = (Math.max(...all) - Math.min(...all)) || Math.abs(all[0]) * 0.1 || 1;
-    for (const same of d3.group(points.filter((point) => point.x1 == null), (point) => point.x).values()) {
-      const step = Math.min(0.014, 0.12 / same.length) * room;
-      same.sort((p, q) => Board.METHODS.indexOf(p.method) - Board.METHODS.indexOf(q.method));
-      same.forEach((point, i) => { point.x = back(scale(point.x) + (i - (same.length - 1) / 2) * step); });
-    }
-    points.sort((p, q) => p.x - q.x || p.y - q.y);
+    reach(figure, plot.matches("svg") ? plot : plot.querySelector("svg"), points, kind, (i, j) => found.distance(points[i], points[j]) < COVERED);
   }
 
   function swatch(method) {
@@ -92,26 +130,36 @@ Board.charts = (() => {
   }
 
   /* Points for pointer and keyboard: focus or hover says a point, a click or Enter takes it to compare. */
-  function reach(figure, svg, points, kind) {
+  function reach(figure, svg, points, kind, covers) {
     const dots = [...svg.querySelectorAll("[aria-label=dot] > *")], readout = figure.querySelector(".readout");
     const title = figure.querySelector("h3").textContent;
+    let reached = 0; // of the points, the one that Tab comes to
     svg.setAttribute("role", "group");
     svg.setAttribute("aria-label", `${title}, ${points.length} models`);
     const point = (dot) => points[dots.indexOf(dot)];
-    const tell = (dot) => { if (dot && point(dot)) readout.textContent = `${point(dot).row.name} (${point(dot).method}): ${kind.say(point(dot).row)}`; };
+    const tell = (dot) => {
+      const at = dots.indexOf(dot);
+      if (at < 0) return;
+      const also = points.filter((_, i) => i !== at && covers(i, at)).map((one) => one.row.name);
+      const more = also.length > NAMED ? `, and ${also.length - NAMED} more` : "";
+      readout.textContent = `${points[at].row.name} (${points[at].method}): ${kind.say(points[at].row)}${also.length ? `. Here too: ${also.slice(0, NAMED).join(", ")}${more}` : ""}`;
+    };
     dots.forEach((dot, i) => {
       dot.setAttribute("tabindex", i ? "-1" : "0");
       dot.setAttribute("role", "button");
       dot.setAttribute("aria-label", `${points[i].row.name}: ${kind.say(points[i].row)}`);
       dot.classList.add("point");
       dot.classList.toggle("chosen", points[i].row === state.a || points[i].row === state.b);
+      // Not one listener on the svg: browsers let Tab stop at an svg that listens to focus.
+      dot.addEventListener("focus", () => {
+        dots[reached].setAttribute("tabindex", "-1");
+        dot.setAttribute("tabindex", "0");
+        reached = i;
+        tell(dot);
+      });
     });
     const of = (event) => event.target.closest?.(".point");
     svg.addEventListener("pointerover", (event) => tell(of(event)));
-    svg.addEventListener("focusin", (event) => {
-      for (const dot of dots) dot.setAttribute("tabindex", dot === of(event) ? "0" : "-1");
-      tell(of(event));
-    });
     svg.addEventListener("click", (event) => { if (of(event)) Board.choose(point(of(event)).row, true); });
     svg.addEventListener("keydown", (event) => {
       const at = dots.indexOf(of(event)), step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
@@ -164,15 +212,21 @@ Board.charts = (() => {
       if (has.includes(before)) costs.value = before;
       costs.dataset.has = has.join();
     }
+    titled();
     for (const id of Object.keys(kinds)) stale.add(id);
     requestAnimationFrame(() => setTimeout(() => {
       for (const id of Object.keys(kinds)) if (document.querySelector(`#${id}`).dataset.seen) refresh(id);
     }));
   }
 
+  /* What the third chart shows is chosen; its heading says it before it is drawn, too. */
+  function titled() {
+    document.querySelector("#speed h3").textContent = `${TITLES[cost()] ?? "Cost"} against average`;
+  }
+
   function listen() {
     for (const id of Object.keys(kinds)) seen.observe(document.querySelector(`#${id}`));
-    document.querySelector("#cost").addEventListener("change", () => draw("speed"));
+    document.querySelector("#cost").addEventListener("change", () => { titled(); draw("speed"); });
     let width = document.body.clientWidth;
     window.addEventListener("resize", () => {
       if (document.body.clientWidth === width) return;

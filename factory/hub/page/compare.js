@@ -6,6 +6,7 @@
 Board.compare = (() => {
   const { data, state, make, percent } = Board;
   const LEAST = 5e-5; // as in factory/compare.py: less is not seen in what is printed
+  const NEAR = 3; // names told for one that is not known
   const waiting = new Map(), known = new Map();
 
   window.FACTORY_ANSWERS = (file, answers) => known.set(file, answers);
@@ -102,6 +103,11 @@ Board.compare = (() => {
     const { a, b } = state, place = document.querySelector("#comparison"), said = document.querySelector("#verdict");
     const mine = ++asked;
     const tell = (text) => { said.textContent = text; place.replaceChildren(); };
+    const missing = ["a", "b"].filter((side) => state.unknown[side]);
+    if (missing.length) {
+      place.replaceChildren();
+      return said.replaceChildren(...missing.flatMap(unknown));
+    }
     if (!a || !b) return tell(a || b ? "Choose another one to compare with." : "");
     if (a.suite !== b.suite) return tell(`They were scored by different suites, ${a.suite} and ${b.suite}.`);
     let both;
@@ -116,16 +122,43 @@ Board.compare = (() => {
     place.replaceChildren(Board.charts.differences(found, place.clientWidth), ...table(found));
   }
 
+  const pairs = (text) => new Set(Array.from({ length: Math.max(0, text.length - 1) }, (_, i) => text.slice(i, i + 2)));
+
+  /* The models whose names share the most pairs of letters with what was typed. */
+  function near(typed) {
+    const wanted = pairs(typed.toLowerCase());
+    const alike = data.models.map((row) => {
+      const theirs = pairs(row.name.toLowerCase());
+      let both = 0;
+      for (const pair of wanted) both += theirs.has(pair);
+      // Most of what was typed is enough: it is often a part of the name.
+      return [Math.max((2 * both) / (wanted.size + theirs.size || 1), (0.9 * both) / (wanted.size || 1)), row];
+    });
+    return alike.filter(([share]) => share > 0.5).sort(([x, r], [y, s]) => y - x || r.i - s.i).slice(0, NEAR).map(([, row]) => row);
+  }
+
+  /* That there is no such model, and buttons that take one near it. */
+  function unknown(side) {
+    const found = near(state.unknown[side]);
+    const take = (row) => {
+      const button = make("button", { type: "button" }, row.name);
+      button.addEventListener("click", () => { state[side] = row; Board.chosen(); document.querySelector(`#${side}`).focus(); });
+      return button;
+    };
+    const what = `There is no model \u201c${state.unknown[side]}\u201d here${found.length ? "; near it: " : ". "}`;
+    return [make("span", {}, what), ...found.map(take)];
+  }
+
   function listen() {
     document.querySelector("#names").replaceChildren(...data.models.map((row) => make("option", { value: row.name })));
     for (const side of ["a", "b"])
       document.querySelector(`#${side}`).addEventListener("change", (event) => {
-        const row = Board.byName.get(event.target.value.trim());
-        event.target.setAttribute("aria-invalid", String(!row && event.target.value !== ""));
-        state[side] = row ?? null;
+        const typed = event.target.value.trim();
+        state[side] = Board.byName.get(typed) ?? null;
+        state.unknown[side] = typed;
         Board.chosen();
       });
-    document.querySelector("#swap").addEventListener("click", () => { [state.a, state.b] = [state.b, state.a]; Board.chosen(); });
+    document.querySelector("#swap").addEventListener("click", () => { for (const one of [state, state.unknown]) [one.a, one.b] = [one.b, one.a]; Board.chosen(); });
   }
 
   return { draw, listen, compared, answers, last: null };

@@ -42,7 +42,10 @@
     const told = new URLSearchParams(location.hash.slice(1));
     for (const id of FIELDS) if (told.has(id)) state[id] = told.get(id);
     if (told.has("sort")) [state.down, state.sort] = [told.get("sort").startsWith("-"), told.get("sort").replace(/^-/, "")];
-    for (const side of ["a", "b"]) state[side] = Board.byName.get(told.get(side)) ?? null;
+    for (const side of ["a", "b"]) {
+      state[side] = Board.byName.get(told.get(side)) ?? null;
+      state.unknown[side] = told.get(side) ?? "";
+    }
   }
 
   Board.choose = (row, yes) => {
@@ -51,7 +54,11 @@
     Board.chosen();
   };
   Board.chosen = () => {
-    for (const side of ["a", "b"]) field(side).value = state[side]?.name ?? "";
+    for (const side of ["a", "b"]) {
+      if (state[side]) state.unknown[side] = "";
+      field(side).value = state[side]?.name ?? state.unknown[side];
+      field(side).setAttribute("aria-invalid", String(state.unknown[side] !== ""));
+    }
     Board.table.redraw();
     Board.compare.draw();
     Board.remember();

@@ -32,7 +32,7 @@ const Board = (() => {
     return [...found.keys()].sort((x, y) => found.get(x)[0] - found.get(y)[0] || found.get(y)[1] - found.get(x)[1] || (x < y ? -1 : 1));
   }
 
-  const state = { group: groups()[0] ?? "", base: "", method: "", size: "", text: "", sort: "average", down: true, page: 0, a: null, b: null };
+  const state = { group: groups()[0] ?? "", base: "", method: "", size: "", text: "", sort: "average", down: true, page: 0, a: null, b: null, unknown: { a: "", b: "" } };
 
   function filtered() {
     const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);

@@ -1,0 +1,1 @@
+"""Single stages on a folder, without a recipe and without a store."""

@@ -1,0 +1,1 @@
+"""Rows of text: how datasets are read, checked, cleaned, ordered and mixed."""

@@ -1,0 +1,1 @@
+"""A recipe as steps with keys, with all it takes from outside, and what the steps will cost."""
