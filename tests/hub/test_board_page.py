@@ -76,6 +76,31 @@ def test_filters_leave_what_they_say_and_are_in_the_address(page: Path, browser:
         assert looked.names() == [] and not looked.complaints
 
 
+def test_columns_out_of_sight_are_counted_and_gone_to(page: Path, browser: Any) -> None:
+    with boards.opened(browser, page, width=900) as looked:
+        button, scroll = looked.page.locator("#further"), looked.page.locator("#table .scroll")
+        right = scroll.evaluate("box => box.getBoundingClientRect().right")
+        ends = [head.bounding_box() for head in looked.page.locator("#models thead th").all()]
+        hidden = sum(box["x"] + box["width"] > right for box in ends)
+        assert hidden > 1 and button.inner_text() == f"{hidden} more columns \u2192"
+        for _ in ends:
+            if "more" in button.inner_text():
+                before = scroll.evaluate("box => box.scrollLeft")
+                button.click()
+                looked.page.wait_for_function(
+                    "before => document.querySelector('#table .scroll').scrollLeft > before", arg=before
+                )
+        looked.page.get_by_text("\u2190 first columns").wait_for()
+        last = looked.page.locator("#models thead th").last.bounding_box()
+        assert last["x"] + last["width"] <= right + 1
+        button.click()
+        looked.page.get_by_text(f"{hidden} more columns \u2192").wait_for()
+        looked.page.set_viewport_size({"width": 3000, "height": 900})
+        looked.page.add_style_tag(content=".inner { max-width: none !important; }")
+        looked.page.evaluate("window.dispatchEvent(new Event('resize'))")
+        assert not button.is_visible() and not looked.complaints
+
+
 def test_two_ticked_models_are_compared(page: Path, browser: Any) -> None:
     with boards.opened(browser, page) as looked:
         for name in ("llama-drop3/math-self", "llama-drop3/math-sft"):
@@ -106,6 +131,9 @@ def test_a_name_that_no_model_has_is_answered(page: Path, browser: Any) -> None:
         second.press("Tab")
         assert verdict.inner_text().strip() == "There is no model \u201cqqqq\u201d here."
         assert looked.page.locator("#comparison table").count() == 0 and not looked.complaints
+        second.fill("llama-drop3/math-sft")
+        second.press("Tab")
+        looked.page.get_by_text("These are one and the same model.").wait_for()
 
 
 def test_the_page_and_the_command_compare_alike(runs: Path, page: Path, browser: Any) -> None:

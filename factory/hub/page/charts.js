@@ -174,12 +174,15 @@ Board.charts = (() => {
     const color = { domain: ["A", "B", "chance"], range: ["var(--a)", "var(--b)", "var(--quiet)"] };
     const longest = Math.max(...lines.map((one) => one.name.length));
     const plot = Plot.plot({
-      width: Math.min(Math.max(280, room), 760), height: 60 + 30 * lines.length, marginLeft: Math.min(120, 16 + 7.2 * longest), marginRight: 20, marginBottom: 40,
+      width: Math.min(Math.max(280, room), 1100), height: 60 + 30 * lines.length, marginLeft: Math.min(120, 16 + 7.2 * longest), marginRight: 20, marginBottom: 40,
       style: { fontSize: "12px" }, color,
-      x: { label: "\u2190 B better   difference in points   A better \u2192", labelAnchor: "center", labelArrow: "none", grid: true, nice: true, domain: [Math.min(-1, ...lines.map((one) => one.low)), Math.max(1, ...lines.map((one) => one.high))] },
+      x: { label: null, grid: true, nice: true, domain: [Math.min(-1, ...lines.map((one) => one.low)), Math.max(1, ...lines.map((one) => one.high))] },
       y: { label: null, domain: lines.map((one) => one.name), tickFormat: (name) => (name.length > 15 ? `${name.slice(0, 14)}\u2026` : name) },
       marks: [
         Plot.ruleX([0], { stroke: "currentColor", strokeOpacity: 0.6 }),
+        // On either side of zero, wherever zero is.
+        Plot.text(["\u2190 B better"], { x: 0, frameAnchor: "bottom", textAnchor: "end", dx: -7, dy: 36 }),
+        Plot.text(["A better, in points \u2192"], { x: 0, frameAnchor: "bottom", textAnchor: "start", dx: 7, dy: 36 }),
         Plot.ruleY(lines, { y: "name", x1: "low", x2: "high", stroke: "side", strokeWidth: 3 }),
         Plot.dot(lines, { y: "name", x: "value", fill: "side", r: 5.5, stroke: "var(--paper)" }),
       ],

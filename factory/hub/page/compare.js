@@ -86,12 +86,12 @@ Board.compare = (() => {
       make("th", { scope: "row" }, one.name),
       ...[percent(one.a), percent(one.b)].map((text) => make("td", { class: "number" }, text)),
       make("td", { class: "number" }, make("span", { class: "value" }, signed(one.difference)), make("span", { class: "ends" }, `${signed(one.low)} to ${signed(one.high)}`)),
-      ...[one.won, one.lost, one.n].map((count) => make("td", { class: "number" }, count.toLocaleString("en"))),
-      make("td", {}, make("span", { class: one.beyond ? "tag" : "tag quiet" }, better(one))));
-    const heads = ["Task", "A", "B", "A \u2212 B", "Won", "Lost", "Documents", "Beyond chance"];
+      make("td", {}, make("span", { class: one.beyond ? "tag" : "tag quiet" }, better(one))),
+      ...[one.won, one.lost, one.n].map((count) => make("td", { class: "number" }, count.toLocaleString("en"))));
+    const heads = ["Task", "A", "B", "A \u2212 B", "Beyond chance", "Won", "Lost", "Documents"];
     const found = make("table", {},
       make("caption", { class: "unseen" }, "Both models by task; won counts documents that A has right and B wrong."),
-      make("thead", {}, make("tr", {}, ...heads.map((text, i) => make("th", { scope: "col", class: i > 0 && i < 7 ? "number" : null }, text)))),
+      make("thead", {}, make("tr", {}, ...heads.map((text, i) => make("th", { scope: "col", class: i > 0 && i !== 4 ? "number" : null }, text)))),
       make("tbody", {}, ...tasks.map(row), row(average)));
     const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The comparison by task" }, found);
     const left = leftOut.map(([task, why]) => make("p", { class: "hint" }, `Not compared: ${task}: ${why}.`));
@@ -106,9 +106,10 @@ Board.compare = (() => {
     const missing = ["a", "b"].filter((side) => state.unknown[side]);
     if (missing.length) {
       place.replaceChildren();
-      return said.replaceChildren(...missing.flatMap(unknown));
+      return said.replaceChildren(...missing.map((side) => make("span", { class: "line" }, ...unknown(side))));
     }
     if (!a || !b) return tell(a || b ? "Choose another one to compare with." : "");
+    if (a === b) return tell("These are one and the same model. Choose another one to compare with.");
     if (a.suite !== b.suite) return tell(`They were scored by different suites, ${a.suite} and ${b.suite}.`);
     let both;
     try { both = await Promise.all([answers(a), answers(b)]); } catch (error) { return tell(`No comparison: ${error.message}.`); }

@@ -75,6 +75,18 @@ Board.table = (() => {
     document.querySelector("#pages").hidden = last === 0;
     document.querySelector("#previous").disabled = state.page === 0;
     document.querySelector("#next").disabled = state.page === last;
+    sides();
+  }
+
+  /* How many columns lie out of sight to the right: a button says it and goes there, and back from the last. */
+  function sides() {
+    const box = document.querySelector("#table .scroll"), button = document.querySelector("#further");
+    const edge = box.getBoundingClientRect().right - 1;
+    const hidden = [...box.querySelectorAll("thead th")].filter((head) => head.getBoundingClientRect().right > edge + 1).length;
+    button.hidden = box.scrollWidth <= box.clientWidth + 1;
+    button.textContent = hidden ? `${hidden} more ${hidden === 1 ? "column" : "columns"} \u2192` : "\u2190 first columns";
+    button.dataset.hidden = hidden;
+    box.parentElement.classList.toggle("more", hidden > 0);
   }
 
   function sortBy(id) {
@@ -93,6 +105,13 @@ Board.table = (() => {
       const box = event.target, row = data.models[Number(box.dataset.row)];
       Board.choose(row, box.checked);
       [...document.querySelectorAll("#models tbody input")].find((one) => one.dataset.row === box.dataset.row)?.focus();
+    });
+    const box = document.querySelector("#table .scroll");
+    box.addEventListener("scroll", sides, { passive: true });
+    window.addEventListener("resize", sides);
+    document.querySelector("#further").addEventListener("click", (event) => {
+      const still = box.querySelector("thead th").getBoundingClientRect().width;
+      box.scrollTo({ left: event.target.dataset.hidden === "0" ? 0 : box.scrollLeft + box.clientWidth - still });
     });
     for (const [id, step] of [["previous", -1], ["next", 1]])
       document.querySelector(`#${id}`).addEventListener("click", () => { state.page += step; draw(rows); document.querySelector("#table").scrollIntoView(); });
