@@ -244,13 +244,16 @@ def _form(as_json: bool, markdown: bool = False) -> Literal["text", "json", "mar
 def _plan(
     recipe: Path, overrides: Sequence[str] | None, within: Path | None = None, miniature: bool = False
 ) -> Plan:
-    from factory.plan.sweep import plan_file
+    from factory.commands.busy import busy
 
-    if within is not None:
-        from factory.recipe.confined import confine
+    with busy(f"reading {recipe.name} and what it names"):
+        if within is not None:
+            from factory.recipe.confined import confine
 
-        confine(recipe, list(overrides or ()), within)
-    return plan_file(recipe, overrides or (), miniature)
+            confine(recipe, list(overrides or ()), within)
+        from factory.plan.sweep import plan_file
+
+        return plan_file(recipe, overrides or (), miniature)
 
 
 def _spread(

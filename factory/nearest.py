@@ -22,8 +22,8 @@ def suggest(word: str, known: Iterable[str]) -> str:
     if not names:
         return "There is none to choose from"
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    listed = f"known are {', '.join(names[:_SHOWN])}{more}"
+    listed = f"known {'is' if len(names) == 1 else 'are'} {', '.join(names[:_SHOWN])}{more}"
     guess = nearest(word, names)
     if guess is None:
         return f"K{listed[1:]}"
-    return f"Write '{guess}', if that is meant" + ("" if len(names) > _FEW else f"; {listed}")
+    return f"Write '{guess}', if that is meant" + (f"; {listed}" if 1 < len(names) <= _FEW else "")

@@ -84,8 +84,23 @@ def won_lost_title(report: Mapping[str, Any]) -> str:
     return "\n".join(textwrap.wrap(" ".join(said), 80))
 
 
-def won_lost(report: Mapping[str, Any]) -> Table:
-    """Documents that each model won and lost against the base, by task; fits 80 columns with six tasks."""
+def won_lost(report: Mapping[str, Any], width: int | None = None) -> Table:
+    """Documents that each model won and lost against the base, by task.
+
+    Args:
+        report: the parsed report.json.
+        width: columns of the terminal; where the table is wider, names are folded, and six tasks fit 80
+            columns. None never folds.
+    """
+    from rich.console import Console
+
+    table = _won_lost(report, narrow=False)
+    if width is not None and Console(width=10_000).measure(table).maximum > width:
+        return _won_lost(report, narrow=True)
+    return table
+
+
+def _won_lost(report: Mapping[str, Any], narrow: bool) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -97,7 +112,9 @@ def won_lost(report: Mapping[str, Any]) -> Table:
     for model in report["models"]:
         if model["kind"] == "base":
             continue
-        name = "\n".join(textwrap.wrap(model["name"], _NARROW_NAME))
+        name = model["name"]
+        if narrow:
+            name = "\n".join(textwrap.wrap(name, _NARROW_NAME))
         counts = (f" {score['won']}/{score['lost']}" for score in model["minus_base"]["scores"].values())
         table.add_row(Text(name), *map(Text, counts), style=STYLES[model["kind"]])
     return table

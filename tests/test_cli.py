@@ -244,6 +244,17 @@ def test_status_lists_runs_and_their_steps(done: Path, capsys: pytest.CaptureFix
     assert json.loads(capsys.readouterr().out)["steps"][3]["state"] == "partial"
 
 
+def test_a_misspelt_run_is_answered_with_the_one_meant(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (done / "r").rename(done / "quickstart")
+    for command in ("status", "show"):
+        assert call([command, "quikstart"]) == 2
+        assert capsys.readouterr().err == (
+            "error: runs: there is no run \"quikstart\". Write 'quickstart', if that is meant.\n"
+        )
+
+
 def test_a_damaged_run_page_is_not_taken_for_an_absent_run(
     done: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

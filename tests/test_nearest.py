@@ -17,6 +17,7 @@ def test_the_nearest_name(word: str, meant: str | None) -> None:
 def test_a_likely_name_is_offered_beside_the_few_there_are() -> None:
     assert suggest("arcc", TASKS) == f"Write 'arc', if that is meant; known are {', '.join(TASKS)}"
     assert suggest("xyz", TASKS) == f"Known are {', '.join(TASKS)}"
+    assert suggest("xyz", ["arc"]) == "Known is arc"
 
 
 def test_many_names_are_not_listed_beside_a_likely_one_and_cut_without() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from factory.commands.busy import busy
 from factory.commands.options import AsJson
 from factory.errors import FactoryError
 
@@ -81,7 +82,8 @@ def print_costs(plan: Plan, missing: Sequence[str]) -> None:
     if not missing:
         return
     try:
-        found = estimate(plan)
+        with busy("estimating what the steps take"):
+            found = estimate(plan)
     except FactoryError as error:
         print(f"\nno estimate: {error.what}\n{table.download_line(fetched)}")
         return

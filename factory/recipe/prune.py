@@ -24,6 +24,10 @@ def _drop(value: Any) -> int | tuple[int, ...]:
     """`6` (how many), `[4, 7, 9]` or `"22:28"` (which, as ascending indices)."""
     mend = 'Write how many, such as 6, or which: [4, 7, 9], or "22:28" for blocks 22 to 27'
     if isinstance(value, str):
+        number = value.strip()
+        if number.isdecimal() and len(number) <= 6:  # so many blocks, or the one block of that number
+            how = f"Write {number} without quotation marks for how many, or [{number}] for that block alone"
+            refuse("prune.drop: {value} in quotation marks could mean two things", value=number, mend=how)
         try:
             return blocks.parse(value)
         except FactoryError:

@@ -25,7 +25,7 @@ from factory.recipe.training import REPORTERS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _BLOCK = {"type": "integer", "minimum": 0}
-_RANGE = r"^\s*\d+\s*(:\s*\d+\s*)?(,\s*\d+\s*(:\s*\d+\s*)?)*$"
+_RANGE = r"^(?!\s*\d+\s*$)\s*\d+\s*(:\s*\d+\s*)?(,\s*\d+\s*(:\s*\d+\s*)?)*$"
 # Forms by the words that `library_sources` has for them.
 _FORMS: Mapping[str, dict[str, Any]] = {
     "a whole number": {"type": "integer"},

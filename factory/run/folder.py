@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from factory.errors import FactoryError
+from factory.nearest import suggest
 from factory.plan.plan import Planned, Step
 from factory.run.store import Lock, Store, point, writable_folder, write_atomically
 from factory.stages import Frozen
@@ -200,8 +201,8 @@ def open_run(run: str, runs_dir: Path) -> tuple[RunFolder, RunPage, Store]:
     found = RunFolder(folder.parent, folder.name, store)
     page = found.read()
     if page is None:
-        names = ", ".join(str(there.path.relative_to(runs_dir)) for there in find_runs(runs_dir))
-        mend = f"Runs here: {names}" if names else "Start one with factory run RECIPE"
+        names = [str(there.path.relative_to(runs_dir)) for there in find_runs(runs_dir)]
+        mend = suggest(run, names) if names else "Start one with factory run RECIPE"
         raise FactoryError(f'there is no run "{run}"', where=str(runs_dir), mend=mend)
     return found, page, store
 

@@ -132,7 +132,7 @@ def test_a_part_of_a_dataset_is_named_by_options(
     assert "over 2 texts (16 tokens); " in capsys.readouterr().out
     for refused, said in (
         ([], "--config: the dataset has 2 configs. Say --config, one of one, two."),
-        (options[:2], "--split: the dataset has no split 'train'. Known are test."),
+        (options[:2], "--split: the dataset has no split 'train'. Known is test."),
         (options[:4], "--column: cannot tell which column holds the texts. Say --column, one of a, b, n."),
         ([*options, "--column", "c"], "--column: the dataset has no column 'c'. "),
         ([*options, "--column", "n"], "Name a column of text with --column."),

@@ -73,6 +73,9 @@ MISTAKES = {
     "value for a mapping": ("{model: sandbox/base}", "sandbox/base", 2,
                             ["base should be a mapping", "Write {model: sandbox/base}"]),
     "value for a list": ("data: [chat]", "data: chat", 15, ["other.data should be a list", "Write [chat]"]),
+    "a number in quotation marks": (
+        "drop: 2", 'drop: "2"', 4, ["could mean two things", "Write 2 without quotation marks", "or [2]"]
+    ),
     "drop of nothing": ("drop: 2", "drop: 0", 4, ["prune.drop should be at least 1"]),
     "a block twice": ("drop: 2", "drop: [4, 7, 4]", 4, ["block 4 stands twice", "Name it once"]),
     "no block": ("drop: 2", "drop: []", 4, ["prune.drop should be a whole number, a list of blocks"]),

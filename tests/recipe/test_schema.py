@@ -115,6 +115,7 @@ WRONG = {
     "a name that is none": lambda r: r["datasets"].update({"../up": r["datasets"]["chat"]}),
     "an unknown prompt": lambda r: r["datasets"]["chat"].update(prompt="talk"),
     "blocks twice": lambda r: r["prune"].update(drop=[3, 3]),
+    "a number in quotation marks": lambda r: r["prune"].update(drop="3"),
     "a list for a mapping": lambda r: r.update(train=[1]),
     "no variants": lambda r: r.update(variants={}),
 }

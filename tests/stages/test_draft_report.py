@@ -95,6 +95,14 @@ def test_faster_or_slower_is_what_all_rounds_say(speed: tuple[float, float, floa
     assert f"it makes decoding {said}: " in draft_words.speed(facts(0.5, speed))
 
 
+def test_one_round_has_no_range_and_gives_no_rule() -> None:
+    found = facts(0.5, (0.81, 0.81, 0.81))
+    found["measured"]["rounds"] = 1
+    assert "it made decoding slower: \N{MULTIPLICATION SIGN} 0.81 (one round) measured" in draft_words.speed(
+        found
+    )
+
+
 def test_from_where_it_pays_is_said_against_what_is_removed() -> None:
     assert draft_words.pays(facts(0.5, SLOW, 8)).startswith(
         "It would pay from 8 removed blocks on (of 12; here 3;"
@@ -146,9 +154,21 @@ def test_the_summary_goes_by_what_was_measured() -> None:
         {"name": "often", "facts": facts(0.9, (0.7, 0.6, 0.8))},
         {"name": "less", "facts": facts(0.5, SLOW)},
     ]
+    rows[0]["facts"] = facts(0.9, (0.7, 0.6, 0.75))
     assert draft_words.summary(rows)[0].startswith("The least slow draft of the base is less: ")
     rows[0]["facts"] = facts(0.9, (1.1, 0.9, 1.2))
     assert draft_words.summary(rows)[0].startswith("The best draft of the base is often: ")
+
+
+def test_of_drafts_that_are_not_told_apart_the_summary_names_the_one_accepted_most() -> None:
+    rows = [
+        {"name": "often", "facts": facts(0.9, (0.8, 0.77, 0.82))},
+        {"name": "less", "facts": facts(0.5, SLOW)},
+    ]
+    said = "of the base, whose measured speeds overlap, often is accepted most: "
+    assert draft_words.summary(rows)[0].startswith(f"Of 2 drafts {said}")
+    rows.append({"name": "far", "facts": facts(0.99, (0.5, 0.4, 0.6))})
+    assert draft_words.summary(rows)[0].startswith(f"Of the 2 fastest drafts {said}")
 
 
 def test_a_report_without_drafts_has_no_section(tmp_path: Path) -> None:
