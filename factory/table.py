@@ -69,8 +69,8 @@ def _table(report: Mapping[str, Any], narrow: bool) -> Table:
     return table
 
 
-def won_lost_title(report: Mapping[str, Any]) -> str:
-    """What `won_lost` counts, in lines of 80 columns."""
+def won_lost_title(report: Mapping[str, Any], width: int = 80) -> str:
+    """What `won_lost` counts, in lines of `width` columns."""
     said = [
         "Documents won / lost against the base: right where the base is wrong, and the other way round; "
         "on all others both are right, or both wrong."
@@ -81,7 +81,7 @@ def won_lost_title(report: Mapping[str, Any]) -> str:
             f"Of {' and '.join(shares)} (mc2) a document is right where more than half of the mass on its "
             "choices is on true ones."
         )
-    return "\n".join(textwrap.wrap(" ".join(said), 80))
+    return "\n".join(textwrap.wrap(" ".join(said), width))
 
 
 def won_lost(report: Mapping[str, Any], width: int | None = None) -> Table:

@@ -160,7 +160,7 @@ def score_table(report: Path, width: int | None = None) -> None:
     _print(render(content, width))
     if all("won" in model.get("minus_base", {}).get("average", {}) for model in content["models"]):
         # Reports of earlier versions do not tell. A title of the table's own would fold to its width.
-        print(f"\n{won_lost_title(content)}")
+        print(f"\n{won_lost_title(content, width)}")
         _print(won_lost(content, width))
 
 

@@ -70,6 +70,7 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     [
         ("../up", "sandbox/base", "does not do as a recipe's name"),
         ("..", "sandbox/base", "does not do as a recipe's name"),
+        ("mine\n", "sandbox/base", "does not do as a recipe's name"),
         ("store", "sandbox/base", "'store' is the folder of all artifacts"),
         ("ends.", "sandbox/base", "'ends.' ends in a dot, which Windows leaves out"),
         ("Aux", "sandbox/base", "'Aux' is a device's name on Windows"),
