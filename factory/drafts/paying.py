@@ -73,7 +73,7 @@ def pooled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _latency(facts: Facts) -> Latency:
     timed, measured = facts["latency"], facts["measured"]
     latency = Latency(timed["draft"], timed["target"], tuple(timed["verify"]))
-    return latency.generating(measured["token"], measured["step"], measured["k"])
+    return latency.generating(measured["token"], {row["k"]: row["step"] for row in measured["by_k"]})
 
 
 def _median(timed: Sequence[Latency]) -> Latency:

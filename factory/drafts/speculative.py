@@ -162,21 +162,20 @@ class Latency:
         rising = [statistics.fmean(pool) for pool in pools for _ in pool]
         return cls(draft, rising[0], tuple(rising[1:]))
 
-    def generating(self, token: float, step: float, k: int) -> Latency:
+    def generating(self, token: float, steps: Mapping[int, float]) -> Latency:
         """With what generation was seen to cost besides the forward passes.
 
         A draft's token is taken to cost as much besides as one of the target alone: both are decoded by the
-        same loop. What a step takes over that is its own. So decoding as it was measured is what `speed_up`
-        gives for it.
+        same loop. What a step takes over that is its own, in the median of the steps that were timed. So
+        decoding as it was measured with a single K is what `speed_up` gives for it.
 
         Args:
             token: seconds for a token of the target alone.
-            step: seconds for a step.
-            k: proposed tokens of such a step.
+            steps: seconds for a step, by the proposed tokens of such a step.
         """
         a_token = token - self.target
-        a_step = step - k * (self.draft + a_token) - self.verify[k - 1]
-        return replace(self, a_token=a_token, a_step=a_step)
+        besides = [took - k * (self.draft + a_token) - self.verify[k - 1] for k, took in steps.items()]
+        return replace(self, a_token=a_token, a_step=statistics.median(besides))
 
     def speed_up(self, tokens: float, k: int, draft: float | None = None) -> float:
         """How much faster the target decodes with the draft than alone.

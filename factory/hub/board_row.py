@@ -84,7 +84,8 @@ MORE = {
         "draft/{model}", ("greedy", "all", "rate"), "percent",
     ),
     "speed_up": More(
-        "Speed-up as draft", "of its target by assisted generation: median, least and most of the rounds",
+        "Speed-up as draft",
+        "of its target by assisted generation at its fastest K: median, least and most of the rounds",
         "draft/{model}", ("measured", "speed_up"),
     ),
 }  # fmt: skip

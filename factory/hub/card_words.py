@@ -47,6 +47,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         "draft_acceptance": draft_words.acceptance,
         "draft_speed": draft_words.speed,
         "draft_pays": draft_words.pays,
+        "draft_by_set": draft_words.by_set,
         "disturbed": disturbed,
         "linked": linked,
         "data_linked": data_linked,

@@ -65,7 +65,11 @@ def draft_steps(
             # What is taken over is what would be generated: drift may change without making it anew.
             inputs["held_out"], unseen = ref("drift/base"), {"held_out": None}
         yield f"respond/{name}", settings, inputs, unseen
-    sets = tuple({"name": name, "kind": _kind(recipe, prompts)} for name, prompts in draft.prompts.items())
+    trained = {name for variant in recipe.variants.values() for name in getattr(variant, "data", ())}
+    sets = tuple(
+        {"name": name, "kind": _kind(recipe, prompts), "trained": prompts.of in trained}
+        for name, prompts in draft.prompts.items()
+    )
     for tried in draft.tried(recipe.variants):
         settings = {
             "sets": sets,

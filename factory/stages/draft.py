@@ -11,11 +11,14 @@ intervals over n prompts (`factory/tasks/shares.py`). `<mode>` is `greedy` or `s
 
     target              `base`, or what the recipe names
     blocks, parameters  {draft, target}
-    sets                by name {kind: math | instruct | chat | text, texts, tokens, regenerated, held_out},
-                        all of greedy texts; the last two are taken over, from training data and from what
-                        drift had the base answer
+    sets                by name {kind: math | instruct | chat | text, trained, texts, tokens, regenerated,
+                        held_out}: trained, whether variants were trained on its prompts; the rest of greedy
+                        texts; the last two are taken over, from training data and from what drift had the
+                        base answer
+    precision           of the draft's weights, and so of all that is computed
     temperature         of <mode> sampled
-    <mode>              by set, and `all` for the prompts of all sets together:
+    <mode>              by set, and `all` for the prompts of all sets together, but for those of sets that
+                        variants were trained on where there are others:
                         {texts, tokens, rate: estimate, k: [{k, accepted: estimate, tokens: estimate}]};
                         rate = share of tokens accepted where they are proposed, accepted = proposed tokens
                         kept a step, tokens = those and the target's own
@@ -23,14 +26,17 @@ intervals over n prompts (`factory/tasks/shares.py`). `<mode>` is `greedy` or `s
                         than the share `below` of the larger, so that rounding may turn them
     latency             {draft, target, verify: [of 2..9 tokens], behind, rounds}: median seconds of a
                         forward pass with a cache behind so many tokens, one sequence
-    expected            by <mode>: [{k, value, low, high}]: speed-up; the interval is that of acceptance
+    forward             by <mode>: [{k, value, low, high}]: speed-up if generation cost nothing but forward
+                        passes; the interval is that of acceptance
+    expected            likewise, with what generation was measured to cost besides (`Latency.generating`)
     best                by <mode>: the one of `expected` with the highest value
-    measured            assisted generation, greedy, at best.greedy.k: {k, prompts, rounds, tokens,
-                        plain, assisted: tokens a second, token: seconds for one of the target alone,
-                        step: seconds for a step of assisted generation, speed_up: {value, low, high}:
-                        median, least and most of the rounds; same_text, same_steps: how many
-                        prompts gave the target's text, and of those how many in the very steps that
-                        acceptance tells}
+    measured            assisted generation, greedy, with several K: {prompts, rounds, tokens, plain: tokens
+                        a second of the target alone, token: seconds for one of them, by_k: [{k,
+                        assisted: tokens a second, step: seconds for a step, speed_up: {value, low, high}:
+                        median, least and most of the rounds; same_text, same_steps: how many prompts gave
+                        the target's text, and of those how many in the very steps that acceptance tells}],
+                        and of the fastest of these all its keys; by_set: by set {k, speed_up, prompts} with
+                        the K that was the fastest there}
     pays                {removed, k, forward, per_block, besides, a_token, a_step, of, each, why}: from how
                         many removed blocks a draft would make decoding faster at this acceptance, `removed`
                         at what assisted generation was measured to cost, `forward` by the forward passes
@@ -52,22 +58,23 @@ from typing import Any
 
 from pydantic import Field
 
-from factory.drafts import ALL
+from factory.drafts import ALL, TRIED
 from factory.errors import FactoryError
 from factory.stages import Frozen, Progress
 from factory.texts.text import MODES
 
-VERSION = 4
+VERSION = 5
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 ALONE = True
 TYPICAL = 32  # texts of which one of middling length is what latencies are measured behind
 
 
 class Set(Frozen):
-    """A set of prompts: its name and what its prompts are."""
+    """A set of prompts: its name, what its prompts are, and whether variants are trained on them."""
 
     name: str
     kind: str
+    trained: bool = False
 
 
 class Settings(Frozen):
@@ -124,20 +131,24 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     found: dict[str, Any] = {mode: reading.summary(mode, target, draft) for mode in MODES}
     shutil.rmtree(out / "journal", ignore_errors=True)
     timed = draft_speed.texts(settings.sets, inputs, settings.prompts)
-    behind = draft_speed.typical(draft_speed.texts(settings.sets, inputs, TYPICAL), target, draft)
+    some = [text for _, text in draft_speed.texts(settings.sets, inputs, TYPICAL)]
+    behind = draft_speed.typical(some, target, draft)
     watch = machine.Watch()
     latency, rounds = assisted.latency(target, draft, behind)
     whole = {mode: found[mode][ALL] for mode in MODES}
-    expected = {mode: latency.by_k(whole[mode]) for mode in MODES}
-    best = {mode: speculative.best(expected[mode]) for mode in MODES}
+    forward = {mode: latency.by_k(whole[mode]) for mode in MODES}
+    ks = sorted({*TRIED, speculative.best(forward["greedy"])["k"]})
     measured = draft_speed.measure(
-        assisted.Decoder(target, draft, stops), draft, timed, best["greedy"]["k"], settings, progress
+        assisted.Decoder(target, draft, stops), draft, timed, ks, settings, progress
     )
+    generating = latency.generating(measured["token"], {row["k"]: row["step"] for row in measured["by_k"]})
+    expected = {mode: generating.by_k(whole[mode]) for mode in MODES}
     facts = {
         "target": settings.target,
         "blocks": {"draft": _blocks(draft), "target": _blocks(target)},
         "parameters": {"draft": draft.num_parameters(), "target": target.num_parameters()},
         "sets": reading.sets,
+        "precision": str(draft.dtype).removeprefix("torch."),
         "temperature": settings.temperature,
         **found,
         "ties": {"share": reading.ties / max(1, reading.tokens), "below": reading.below},
@@ -148,8 +159,9 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
             "behind": len(behind),
             "rounds": rounds,
         },
+        "forward": forward,
         "expected": expected,
-        "best": best,
+        "best": {mode: speculative.best(expected[mode]) for mode in MODES},
         "measured": measured,
         "others": watch.others(),
     }

@@ -43,13 +43,17 @@ def draw(drafts: Sequence[Mapping[str, Any]]) -> Figure:
         expected = facts["expected"]["greedy"]
         ks = [one["k"] for one in expected]
         right.plot(ks, [one["value"] for one in expected], "-", color=colour, marker=marker, markersize=6)
-        measured = facts["measured"]["speed_up"]
-        # Beside its K, or measurements of several models would hide each other.
-        place = facts["measured"]["k"] + 0.22 * (i - (len(drafts) - 1) / 2)
-        ends = [[measured["value"] - measured["low"]], [measured["high"] - measured["value"]]]
+        found = facts["measured"]["by_k"]
+        # Beside their K, or measurements of several models would hide each other.
+        places = [one["k"] + 0.22 * (i - (len(drafts) - 1) / 2) for one in found]
+        values = [one["speed_up"]["value"] for one in found]
+        ends = [
+            [one["speed_up"]["value"] - one["speed_up"]["low"] for one in found],
+            [one["speed_up"]["high"] - one["speed_up"]["value"] for one in found],
+        ]
         right.errorbar(
-            [place], [measured["value"]], yerr=ends, color=colour, marker=marker, markersize=11,
-            markerfacecolor="white", markeredgewidth=2, capsize=5, linestyle="none",
+            places, values, yerr=ends, color=colour, marker=marker, markersize=9,
+            markerfacecolor="white", markeredgewidth=1.7, capsize=4, linestyle="none",
         )  # fmt: skip
     right.axhline(1.0, color="black", linestyle="--", linewidth=1.5)
     right.annotate(
@@ -59,7 +63,7 @@ def draw(drafts: Sequence[Mapping[str, Any]]) -> Figure:
     left.set_ylabel("proposed tokens accepted a step", fontsize=12)
     left.set_title("Accepted: line greedy, dotted sampled", fontsize=12)
     right.set_ylabel("speed-up of greedy decoding", fontsize=12)
-    right.set_title("Speed-up: line expected, hollow measured", fontsize=12)
+    right.set_title("Speed-up: line expected; hollow measured, least to most of its rounds", fontsize=12)
     right.set_ylim(top=1.12 * max(1.0, right.get_ylim()[1]))  # room for the words on the line at 1
     for axes in (left, right):
         axes.set_xlabel("proposed tokens a step, K", fontsize=12)

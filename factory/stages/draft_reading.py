@@ -81,13 +81,16 @@ class Reading:
                 taken = {source: sources[source] for source in ("regenerated", "held_out")}
                 self.sets[one.name] = {
                     "kind": one.kind,
+                    "trained": one.trained,
                     "texts": len(whole.tokens),
                     "tokens": tokens,
                     **taken,
                 }
                 self.tokens += tokens
-        parts[ALL] = Accepted.together(list(parts.values()))
-        sets = [one.name for one in self._settings.sets for _ in parts[one.name].tokens]
+        # What a draft was trained on flatters it: no part of the whole, unless there is nothing else.
+        counted = [one.name for one in self._settings.sets if not one.trained] or list(parts)
+        sets = [name for name in counted for _ in parts[name].tokens]
+        parts[ALL] = Accepted.together([parts[name] for name in counted])
         return {name: part.summary(sets if name == ALL else ()) for name, part in parts.items()}
 
     def _piece(self, name: str, mode: Mode, number: int, texts: list[Text], reader: Reader) -> Accepted:

@@ -22,12 +22,9 @@ def times(found: Mapping[str, float]) -> str:
     return f"{TIMES} {found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
-def measured(facts: Facts) -> str:
-    """The measured speed-up with its least and most; of a single round, which has none, the figure alone."""
-    found = facts["measured"]
-    if found["rounds"] == 1:
-        return f"{TIMES} {found['speed_up']['value']:.2f} (one round)"
-    return times(found["speed_up"])
+def measured(found: Mapping[str, float], rounds: int) -> str:
+    """A measured speed-up with its least and most; of a single round, which has none, the figure alone."""
+    return times(found) if rounds > 1 else f"{TIMES} {found['value']:.2f}"
 
 
 def verdict(facts: Facts) -> str:
@@ -41,19 +38,42 @@ def verdict(facts: Facts) -> str:
 def acceptance(facts: Facts) -> str:
     """How much of what the draft proposes is accepted, greedily and sampled, as a clause."""
     greedy, sampled = (facts[mode][ALL]["rate"]["value"] for mode in ("greedy", "sampled"))
+    seen = all(one["trained"] for one in facts["sets"].values())
     return (
         f"{100 * greedy:.0f} % of its tokens are accepted in greedy decoding, {100 * sampled:.0f} % at "
-        f"temperature {facts['temperature']:g}"
+        f"temperature {facts['temperature']:g}{', on prompts that training read' if seen else ''}"
     )
 
 
 def speed(facts: Facts) -> str:
     """How fast the target decodes with the draft, in a clause that begins with `it`."""
-    proposed = counted(facts["measured"]["k"], "proposed token")
-    expected = f"{TIMES} {facts['best']['greedy']['value']:.2f} expected"
-    found = f"{measured(facts)} measured with {proposed} a step, {expected}"
-    made = "made" if facts["measured"]["rounds"] == 1 else "makes"  # of one round nobody knows how it varies
-    return f"it {made} decoding {verdict(facts)}: {found}"
+    found = facts["measured"]
+    k, rounds = found["k"], found["rounds"]
+    made = "makes" if rounds > 1 else "made"  # of one round nobody knows how it varies
+    once = "" if rounds > 1 else " in the one round that was timed"
+    tried = [row["k"] for row in found["by_k"]]
+    which = f", the fastest of {', '.join(map(str, tried[:-1]))} and {tried[-1]}" if len(tried) > 1 else ""
+    return (
+        f"it {made} decoding {verdict(facts)}{once}: {measured(found['speed_up'], rounds)} with "
+        f"{counted(k, 'proposed token')} a step{which}; {TIMES} {_at(facts['expected'], k):.2f} expected, "
+        f"{TIMES} {_at(facts['forward'], k):.2f} if forward passes were all that it takes"
+    )
+
+
+def by_set(facts: Facts) -> str:
+    """The measured speed-up on each set of prompts, as a sentence; empty where there is one set."""
+    found = facts["measured"]
+    if len(found["by_set"]) < 2:
+        return ""
+    told = (
+        f"{name} {measured(row['speed_up'], found['rounds'])} (K = {row['k']})"
+        for name, row in found["by_set"].items()
+    )
+    return f"By prompts, each with the K that was its fastest: {'; '.join(told)}."
+
+
+def _at(by_mode: Mapping[str, Any], k: int) -> float:
+    return float(next(row["value"] for row in by_mode["greedy"] if row["k"] == k))
 
 
 def taken_over(found: Mapping[str, Any]) -> str:
@@ -77,48 +97,59 @@ def summary(drafts: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     if not drafts:
         return []
-    first = max(drafts, key=lambda row: row["facts"]["measured"]["speed_up"]["value"])
-    least = first["facts"]["measured"]["speed_up"]["low"]
-    alike = [row for row in drafts if row["facts"]["measured"]["speed_up"]["high"] >= least]
+    alike = _alike(drafts)
     row = max(alike, key=lambda row: row["facts"]["greedy"][ALL]["rate"]["value"])
     facts = row["facts"]
     whose = "the base" if facts["target"] == "base" else facts["target"]
     if len(alike) > 1:  # which of them is the fastest is noise; how often they are accepted is not
-        them = f"{len(alike)} drafts" if len(alike) == len(drafts) else f"the {len(alike)} fastest drafts"
-        which = f"Of {them} of {whose}, whose measured speeds overlap, {row['name']} is accepted most"
+        least = "least slow" if all(verdict(one["facts"]) == "slower" for one in alike) else "fastest"
+        them = f"{len(alike)} drafts" if len(alike) == len(drafts) else f"the {len(alike)} {least} drafts"
+        why = "whose measured speeds overlap"
+        if any(one["facts"]["measured"]["rounds"] == 1 for one in alike):
+            why = "timed too seldom to be told apart in speed"
+        which = f"Of {them} of {whose}, {why}, {row['name']} is accepted most"
     elif len(drafts) > 1:
         which = f"The {FASTEST[verdict(facts)]} draft of {whose} is {row['name']}"
     else:
         which = f"{row['name']} as a draft of {whose}"
-    return [f"{which}: {acceptance(facts)}, and {speed(facts)}."]
+    busy = disturbed(drafts)
+    return [f"{which}: {acceptance(facts)}, and {speed(facts)}.{f' {busy}' if busy else ''}"]
+
+
+def _alike(drafts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The fastest drafts that their rounds do not tell apart."""
+    if any(row["facts"]["measured"]["rounds"] == 1 for row in drafts):
+        return list(drafts)
+    best = max((row["facts"]["measured"]["speed_up"] for row in drafts), key=lambda found: found["value"])
+    return [row for row in drafts if row["facts"]["measured"]["speed_up"]["high"] >= best["low"]]
 
 
 def pays(facts: Facts) -> str:
-    """From how many removed blocks drafting would pay, and what that rests on."""
+    """From how many removed blocks drafting would pay, and what that rests on, in sentences."""
     found = facts["pays"]
     if found["per_block"] is None or found["per_block"] <= 0:
         return f"From how many removed blocks it would pay is not known: {found['why']}."
     gone = facts["blocks"]["target"] - facts["blocks"]["draft"]
-    alone = found["forward"]
-    alone = "" if alone in (None, found["removed"]) else f"; by the forward passes alone from {alone} on"
-    of = f"(of {found['of']}; here {gone}{_apart(found.get('each', ()))}{alone})"
+    of = f"of {found['of']}; here {gone} {'is' if gone == 1 else 'are'} gone"
     if found["removed"] is None:
-        said = f"At this acceptance no number of removed blocks {of} would make it pay"
+        said = f"At this acceptance no number of removed blocks would make it pay ({of})"
     elif found["removed"] > gone:
-        said = f"It would pay from {found['removed']} removed blocks on {of}"
+        said = f"It would pay from {found['removed']} removed blocks on ({of})"
     elif verdict(facts) == "faster":
-        said = f"It pays from {found['removed']} removed blocks on {of}"
+        said = f"It pays from {found['removed']} removed blocks on ({of})"
     else:
         said = (
-            f"By its costs it should pay from {found['removed']} removed blocks on {of}, "
-            "which the measurement does not show"
+            f"By its costs it should pay from {found['removed']} removed blocks on ({of}), which the "
+            "measurement does not show"
         )
+    if found["forward"] not in (None, found["removed"]):
+        said += f"; if forward passes were all that it takes, from {found['forward']} on"
     each, besides, token, step = (
-        f"{1000 * max(0.0, found[name]):.2f} ms" for name in ("per_block", "besides", "a_token", "a_step")
+        f"{1000 * max(0.0, found[name]):.2g} ms" for name in ("per_block", "besides", "a_token", "a_step")
     )
     return (
-        f"{said}: a forward pass costs {each} a block and {besides} besides, generating {token} more a token "
-        f"and {step} more a step of drafting."
+        f"{said}.{_apart(found.get('each', ()))} A forward pass takes {each} a block and {besides} besides; "
+        f"generation adds about {token} a token, reading the prompt included, and {step} a step of drafting."
     )
 
 
@@ -127,12 +158,13 @@ def _apart(each: Sequence[int | None]) -> str:
     if len(each) < 2:
         return ""
     counts = sorted(one for one in each if one is not None)
-    ends = [str(one) for one in counts[:1] + counts[-1:]]
-    if len(counts) < len(each):
-        ends = [*ends[:1], "none"]
-    said = f"from {ends[0]} on" if len(set(ends)) == 1 else f"from {ends[0]} to {ends[-1]}"
-    said = "none" if not counts else said
-    return f"; timings of {len(each)} drafts of this shape taken together, one by one {said}"
+    if not counts:
+        said = "that no number would"
+    elif len(counts) < len(each):
+        said = f"from {counts[0]} on, or that no number would"
+    else:
+        said = "from " + " to ".join(dict.fromkeys([str(counts[0]), str(counts[-1])])) + " on"
+    return f" These are the timings of {len(each)} drafts of this shape together; one by one they say {said}."
 
 
 def disturbed(drafts: Sequence[Mapping[str, Any]]) -> str | None:

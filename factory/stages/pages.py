@@ -108,7 +108,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         "draft_acceptance": draft_words.acceptance, "draft_speed": draft_words.speed,
         "draft_disturbed": draft_words.disturbed, "draft_taken": draft_words.taken_over,
         "draft_pays": draft_words.pays, "draft_points": draft_words.over_points, "times": draft_words.times,
-        "draft_measured": draft_words.measured,
+        "draft_measured": draft_words.measured, "draft_by_set": draft_words.by_set,
     }  # fmt: skip
     environment.globals |= {"counted": counted, "limited": limited, "ranking_cells": ranking_cells}
     return environment.get_template(template).render(values)

@@ -22,7 +22,7 @@ def facts(draft: float = 10.0, step: float = 24.0, target: str = "base", kept: i
         "parameters": {"draft": 8, "target": 12},
         "greedy": {"all": {"k": [{"k": k, "tokens": found} for k in range(1, MOST + 1)]}},
         "latency": {"draft": draft, "target": 14.0, "verify": [14.0] * MOST},
-        "measured": {"token": 14.0, "step": step, "k": 1},
+        "measured": {"token": 14.0, "by_k": [{"k": 1, "step": step}]},
     }
 
 

@@ -169,19 +169,21 @@ def test_speed_up_is_tokens_over_the_time_of_a_step() -> None:
 def test_what_generating_costs_besides_gives_the_speed_that_was_measured() -> None:
     latency = Latency(draft=2.0, target=10.0, verify=(12.0,) * MOST)
     # 14 a token alone, 30 a step of 3 proposed: 4 more a token, and 30 - 3 * (2 + 4) - 12 = 0 a step
-    whole = latency.generating(14.0, 30.0, 3)
+    whole = latency.generating(14.0, {3: 30.0})
     assert (whole.a_token, whole.a_step) == (4.0, 0.0)
     assert whole.speed_up(2.5, 3) == pytest.approx(2.5 * 14 / 30)
-    assert latency.generating(14.0, 33.0, 3).a_step == pytest.approx(3.0)
+    assert latency.generating(14.0, {3: 33.0}).a_step == pytest.approx(3.0)
+    # with several K the one in the middle: 3, 0 and 9 a step
+    assert latency.generating(14.0, {3: 33.0, 1: 18.0, 2: 33.0}).a_step == pytest.approx(3.0)
 
 
 def test_a_draft_pays_later_for_what_generating_costs_besides() -> None:
     latency = Latency(draft=10.0, target=14.0, verify=(14.0,) * MOST)
     tokens = summary([1.5] * MOST)
-    whole = latency.generating(16.0, 28.0, 1)  # 2 more a token, and 2 more a step
+    whole = latency.generating(16.0, {1: 28.0})  # 2 more a token, and 2 more a step
     # 1.5 * 16 > draft + 2 + 14 + 2 where draft < 6, which is 9 blocks less; without those 8
     assert whole.pays_from(tokens, of=12, removed=4)["removed"] == 9
-    assert latency.generating(14.0, 40.0, 1).pays_from(tokens, of=12, removed=4)["removed"] is None
+    assert latency.generating(14.0, {1: 40.0}).pays_from(tokens, of=12, removed=4)["removed"] is None
 
 
 def test_noise_does_not_make_more_tokens_cheaper() -> None:

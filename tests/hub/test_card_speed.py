@@ -30,15 +30,29 @@ MEASURED = {
     "models": {"base": measured(0.02, 900_000_000), "pruned": measured(0.015, 700_000_000)},
     "ratios": {name: spread(0.75) for name in ("prefill_seconds", "decode_seconds", "tokens_per_second")},
 }
+
+
+def _accepted(value: float) -> dict[str, Any]:
+    tokens = {"value": 1 + value, "low": 1.0, "high": 2.0}
+    return {
+        "texts": 32, "tokens": 900, "rate": {"value": value, "low": value - 0.02, "high": value + 0.02},
+        "k": [{"k": k, "tokens": tokens} for k in range(1, 9)],
+    }  # fmt: skip
+
+
+FASTEST = {"k": 3, "speed_up": {"value": 1.12, "low": 1.05, "high": 1.2}}
 DRAFTED = {
     "target": "base",
+    "precision": "float32",
     "temperature": 0.7,
-    "greedy": {"all": {"texts": 32, "tokens": 900, "rate": {"value": 0.81}}},
-    "sampled": {"all": {"texts": 32, "tokens": 900, "rate": {"value": 0.62}}},
+    "sets": {"math": {"trained": False}, "seen": {"trained": True}},
+    "greedy": {"all": _accepted(0.81), "math": _accepted(0.81), "seen": _accepted(0.95)},
+    "sampled": {"all": _accepted(0.62), "math": _accepted(0.62), "seen": _accepted(0.9)},
     "latency": {"rounds": 40},
     "others": 0.7,
-    "best": {"greedy": {"k": 3, "value": 1.3}},
-    "measured": {"k": 3, "rounds": 5, "speed_up": {"value": 1.12, "low": 1.05, "high": 1.2}},
+    "expected": {"greedy": [{"k": k, "value": 1.3} for k in range(1, 9)]},
+    "forward": {"greedy": [{"k": k, "value": 1.5} for k in range(1, 9)]},
+    "measured": {**FASTEST, "rounds": 5, "by_k": [FASTEST], "by_set": {"math": FASTEST}},
     "blocks": {"draft": 9, "target": 12},
     "pays": {
         **{"removed": 3, "forward": 2, "of": 12, "k": 3, "why": "as measured"},
@@ -76,12 +90,27 @@ def test_speed_and_memory_stand_beside_the_base_where_they_were_measured(
     assert "this is no measurement of latency" not in text
     times = "\N{MULTIPLICATION SIGN}"
     said = (
-        "Measured as a draft of the base over 32 texts that it wrote: 81 % of its tokens are accepted in "
-        f"greedy decoding, 62 % at temperature 0.7; it makes decoding faster: {times} 1.12 [1.05, 1.20] "
-        f"measured with 3 proposed tokens a step, {times} 1.30 expected, in brackets the least and the most "
-        "of 5 rounds."
+        "Measured as a draft of the base in float32, over 32 texts that it wrote: 81 % of its tokens are "
+        f"accepted in greedy decoding, 62 % at temperature 0.7; it makes decoding faster: {times} 1.12 "
+        f"[1.05, 1.20] with 3 proposed tokens a step; {times} 1.30 expected, {times} 1.50 if forward passes "
+        "were all that it takes, in brackets the least and the most of 5 rounds."
     )
     assert said in text
     assert "Other processes kept 0.7 processors busy meanwhile" in text
-    assert "It pays from 3 removed blocks on (of 12; here 3; by the forward passes alone from 2 on)" in text
+    assert (
+        "It pays from 3 removed blocks on (of 12; here 3 are gone); if forward passes were all that it takes"
+        ", from 2 on. A forward pass takes 1 ms a block"
+    ) in text
+    assert f"| 62.0 [60.0,\N{NO-BREAK SPACE}64.0] | 1.81 | {times} 1.12 (K = 3) |" in text
+    assert "| seen, which variants were trained on | 95.0 [93.0,\N{NO-BREAK SPACE}97.0] |" in text
+    assert "draft.generation_config.num_assistant_tokens = 3  # as it was measured" in text
     assert "Measured as a draft" not in model_card(run, "math-self", "org/x", {}).text
+
+
+def test_a_draft_of_another_target_is_shown_beside_that(tmp_path: Path, tiny_model: Path) -> None:
+    run = build(tmp_path / "runs", tiny_model)
+    add(run, "draft/merged", {**DRAFTED, "target": "org/large"})
+    text = model_card(run, "merged", "org/x", {}).text
+    assert "As a draft of `org/large` (assisted generation)" in text
+    assert "Measured as a draft of `org/large` in float32" in text
+    assert 'base_id = "org/large"\n' in text

@@ -156,19 +156,49 @@ def test_the_record_tells_what_the_files_hold(drafted: tuple[Path, dict[str, Any
     assert facts["greedy"]["asked"]["k"][3]["accepted"]["value"] == pytest.approx(np.mean(lists))
     assert facts["greedy"]["all"]["rate"]["value"] == pytest.approx(sum(map(sum, flags)) / sum(tokens))
     assert facts["sets"]["asked"] == {
-        "kind": "instruct", "texts": len(ASKED), "tokens": sum(tokens), "regenerated": 0,
+        "kind": "instruct", "trained": False, "texts": len(ASKED), "tokens": sum(tokens), "regenerated": 0,
         "held_out": 0,
     }  # fmt: skip
     assert facts["blocks"] == {"draft": 4, "target": 6}
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
 
 
-def test_the_timed_run_takes_the_steps_it_should(drafted: tuple[Path, dict[str, Any]]) -> None:
+def test_the_timed_runs_take_the_steps_they_should(drafted: tuple[Path, dict[str, Any]]) -> None:
     measured = drafted[1]["measured"]
-    assert measured["prompts"] == measured["same_text"] == measured["same_steps"] == 3
-    assert measured["k"] == drafted[1]["best"]["greedy"]["k"]
-    assert measured["plain"] > 0 and measured["assisted"] > 0
-    assert measured["step"] > 0 and 1 / measured["token"] == pytest.approx(measured["plain"])
+    assert {row["k"] for row in measured["by_k"]} >= {1, 2, 4, 8}
+    for row in measured["by_k"]:
+        assert row["same_text"] == row["same_steps"] == measured["prompts"] == 3
+        assert row["assisted"] > 0 and row["step"] > 0
+    assert measured["plain"] > 0 and 1 / measured["token"] == pytest.approx(measured["plain"])
+
+
+def test_what_is_told_first_is_the_fastest_that_was_measured(drafted: tuple[Path, dict[str, Any]]) -> None:
+    measured = drafted[1]["measured"]
+    best = max(measured["by_k"], key=lambda row: row["speed_up"]["value"])
+    assert {name: measured[name] for name in best} == best
+    assert measured["by_set"]["asked"] == {"k": best["k"], "speed_up": best["speed_up"], "prompts": 3}
+
+
+def test_the_expected_speed_is_with_what_generation_costs_besides(
+    drafted: tuple[Path, dict[str, Any]],
+) -> None:
+    facts = drafted[1]
+    expected = {row["k"]: row["value"] for row in facts["expected"]["greedy"]}
+    assert expected != {row["k"]: row["value"] for row in facts["forward"]["greedy"]}
+    assert facts["best"]["greedy"]["value"] == max(expected.values())
+
+
+def test_sets_that_variants_were_trained_on_are_no_part_of_the_whole(
+    tiny_model: Path, pruned: Path, responses: Path, asked: Path, tmp_path: Path
+) -> None:
+    seen = written(tiny_model, asked, tmp_path / "seen", seed=6)
+    sets = (*SETTINGS.sets, draft.Set(name="seen", kind="instruct", trained=True))
+    inputs = {"target": tiny_model, "model": pruned, "responses.asked": responses, "responses.seen": seen}
+    (tmp_path / "out").mkdir()
+    facts = draft.run(SETTINGS.model_copy(update={"sets": sets}), inputs, tmp_path / "out", quiet)
+    assert facts["sets"]["seen"]["trained"] and facts["greedy"]["seen"]["texts"] == len(ASKED)
+    assert facts["greedy"]["all"]["texts"] == facts["greedy"]["asked"]["texts"] == len(ASKED)
+    assert facts["sampled"]["all"]["rate"] == facts["sampled"]["asked"]["rate"]
 
 
 SCRIPT = """

@@ -22,23 +22,31 @@ def facts(rate: float, speed: tuple[float, float, float], removed: int | None = 
     found = speculative.Accepted(tokens, rates, speculative.expected_steps(chances)).summary()
     latency = speculative.Latency(0.008, 0.01, (0.011,) * 8)
     best = speculative.best(latency.by_k(found))
+    ends = dict(zip(("value", "low", "high"), speed, strict=True))
+    row = {
+        "k": best["k"], "assisted": 80.0, "step": 0.02, "speed_up": ends, "same_text": 6, "same_steps": 6,
+    }  # fmt: skip
     return {
         "target": "base",
         "blocks": {"draft": 9, "target": 12},
         "parameters": {"draft": 1_010_000, "target": 1_310_000},
-        "sets": {"asked": {"kind": "math", "texts": 30, "tokens": 600, "regenerated": 4, "held_out": 1}},
+        "sets": {
+            "asked": {
+                "kind": "math", "trained": False, "texts": 30, "tokens": 600, "regenerated": 4, "held_out": 1
+            }
+        },
+        "precision": "float32",
         "temperature": 0.7,
         "greedy": {"asked": found, "all": found},
         "sampled": {"asked": found, "all": found},
         "ties": {"share": 0.0, "below": 0.001},
         "latency": {"draft": 0.008, "target": 0.01, "verify": [0.011] * 8, "behind": 40, "rounds": 9},
+        "forward": dict.fromkeys(("greedy", "sampled"), latency.by_k(found)),
         "expected": dict.fromkeys(("greedy", "sampled"), latency.by_k(found)),
         "best": {"greedy": best, "sampled": best},
         "measured": {
-            "k": best["k"], "prompts": 6, "rounds": 3, "tokens": 120, "plain": 100.0, "assisted": 80.0,
-            "token": 0.01, "step": 0.02,
-            "speed_up": dict(zip(("value", "low", "high"), speed, strict=True)), "same_text": 6,
-            "same_steps": 6,
+            **row, "prompts": 6, "rounds": 3, "tokens": 120, "plain": 100.0, "token": 0.01, "by_k": [row],
+            "by_set": {"asked": {"k": best["k"], "speed_up": ends, "prompts": 6}},
         },
         "pays": {
             "removed": removed, "k": 2, "forward": 2, "per_block": 0.0007, "besides": 0.002, "a_token": 0.003,
@@ -98,41 +106,61 @@ def test_faster_or_slower_is_what_all_rounds_say(speed: tuple[float, float, floa
 def test_one_round_has_no_range_and_gives_no_rule() -> None:
     found = facts(0.5, (0.81, 0.81, 0.81))
     found["measured"]["rounds"] = 1
-    assert "it made decoding slower: \N{MULTIPLICATION SIGN} 0.81 (one round) measured" in draft_words.speed(
-        found
+    said = draft_words.speed(found)
+    assert (
+        "it made decoding slower in the one round that was timed: \N{MULTIPLICATION SIGN} 0.81 with" in said
     )
+    rows = [{"name": "often", "facts": facts(0.9, (0.5, 0.5, 0.5))}, {"name": "less", "facts": found}]
+    assert (
+        "timed too seldom to be told apart in speed, often is accepted most" in draft_words.summary(rows)[0]
+    )
+
+
+def test_the_speed_up_of_each_set_is_told_where_there_are_several() -> None:
+    found = facts(0.5, SLOW)
+    assert draft_words.by_set(found) == ""
+    fast = {"k": 8, "speed_up": dict(zip(("value", "low", "high"), FAST, strict=True)), "prompts": 3}
+    found["measured"]["by_set"]["other"] = fast
+    assert "; other \N{MULTIPLICATION SIGN} 1.30 [1.20, 1.40] (K = 8)." in draft_words.by_set(found)
+
+
+def test_acceptance_of_trained_prompts_alone_is_said_to_be_that() -> None:
+    found = facts(0.5, SLOW)
+    assert "training read" not in draft_words.acceptance(found)
+    found["sets"]["asked"]["trained"] = True
+    assert draft_words.acceptance(found).endswith("on prompts that training read")
 
 
 def test_from_where_it_pays_is_said_against_what_is_removed() -> None:
     assert draft_words.pays(facts(0.5, SLOW, 8)).startswith(
-        "It would pay from 8 removed blocks on (of 12; here 3;"
+        "It would pay from 8 removed blocks on (of 12; here 3 are gone); if forward"
     )
     assert draft_words.pays(facts(0.5, FAST, 2)).startswith("It pays from 2 removed blocks on")
-    assert "; by the forward passes alone from 2 on)" in draft_words.pays(facts(0.5, SLOW, 8))
-    assert "forward passes alone" not in draft_words.pays(facts(0.5, FAST, 2))
+    assert "if forward passes were all that it takes, from 2 on." in draft_words.pays(facts(0.5, SLOW, 8))
+    assert "if forward passes" not in draft_words.pays(facts(0.5, FAST, 2))
     assert "no number of removed blocks" in draft_words.pays(facts(0.1, SLOW, None))
 
 
 @pytest.mark.parametrize(
     ("each", "said"),
     [
-        ([8, 9, 11], "one by one from 8 to 11"),
-        ([8, 8], "one by one from 8 on"),
-        ([9, None], "one by one from 9 to none"),
-        ([None, None], "one by one none"),
+        ([8, 9, 11], "from 8 to 11 on"),
+        ([8, 8], "from 8 on"),
+        ([9, None], "from 9 on, or that no number would"),
+        ([None, None], "that no number would"),
     ],
 )
 def test_how_far_timings_of_one_shape_lie_apart_is_said(each: list[int | None], said: str) -> None:
     found = facts(0.5, SLOW)
     found["pays"]["each"] = each
-    shape = f"timings of {len(each)} drafts of this shape taken together, {said}"
-    assert f"here 3; {shape}; by the" in draft_words.pays(found)
+    shape = f"These are the timings of {len(each)} drafts of this shape together; one by one they say {said}."
+    assert shape in draft_words.pays(found)
 
 
 def test_the_report_takes_the_timings_of_one_shape_together(page: Path) -> None:
     told = json.loads((page / "report.json").read_text())["draft"]
     assert [len(row["facts"]["pays"]["each"]) for row in told] == [2, 2]
-    assert "timings of 2 drafts of this shape taken together" in (page / "report.md").read_text()
+    assert "These are the timings of 2 drafts of this shape together" in (page / "report.md").read_text()
 
 
 @pytest.mark.parametrize("speed", [SLOW, (1.1, 0.9, 1.2)])
@@ -168,7 +196,7 @@ def test_of_drafts_that_are_not_told_apart_the_summary_names_the_one_accepted_mo
     said = "of the base, whose measured speeds overlap, often is accepted most: "
     assert draft_words.summary(rows)[0].startswith(f"Of 2 drafts {said}")
     rows.append({"name": "far", "facts": facts(0.99, (0.5, 0.4, 0.6))})
-    assert draft_words.summary(rows)[0].startswith(f"Of the 2 fastest drafts {said}")
+    assert draft_words.summary(rows)[0].startswith(f"Of the 2 least slow drafts {said}")
 
 
 def test_a_report_without_drafts_has_no_section(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from factory.drafts import TRIED
 from factory.plan.costs.generate import MODES, generated, prompts
 from factory.plan.costs.known import Known, Model
 from factory.plan.costs.work import Passes, Work
@@ -37,8 +38,9 @@ def draft(known: Known, step: Step) -> Work:
     passes += [_behind(target, ROUNDS, k + 1, prompt + new) for k in range(1, MOST + 1)]
     known.assume("assisted generation is timed at its worst: a step of draft and target for every token")
     timed = settings.prompts * settings.rounds
-    for model in (target, target, tried):  # alone, then both together
-        passes += generated(model, timed, prompt, new, batch=1)[0]
+    # Alone, and both together with each number of proposed tokens; forward passes may add one to those.
+    for model, times in ((target, len(TRIED) + 2), (tried, len(TRIED) + 1)):
+        passes += generated(model, timed * times, prompt, new, batch=1)[0]
     cache = target.cache(prompt + new) + tried.cache(prompt + new)
     return Work(
         step.name,
