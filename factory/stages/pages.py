@@ -6,7 +6,7 @@ percent here, and in fractions in report.json.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +66,17 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         if pruned and pruned["recovery"] and best["recovery"]["value"] <= pruned["recovery"]["value"]:
             lines.append("No variant recovers more than the pruned model does without training.")
         else:
-            lines.append(f"Highest recovery: {best['name']}, {interval(best['recovery'])} %.")
+            lines.append(f"Highest recovery: {_highest(best, candidates)} %.")
     return lines
+
+
+def _highest(best: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
+    """The best with its interval, or all that are printed with its figure."""
+    figure = percent(best["recovery"]["value"])
+    same = [model["name"] for model in models if percent(model["recovery"]["value"]) == figure]
+    if len(same) == 1:
+        return f"{best['name']}, {interval(best['recovery'])}"
+    return f"{', '.join(same[:-1])} and {same[-1]}, {figure}"
 
 
 def verdict(difference: Estimate) -> str:

@@ -198,6 +198,16 @@ def test_the_best_is_named_where_something_is_better_than_no_training(made: Made
     assert pages.summary(report)[-1].startswith(f"Highest recovery: {by_kind['trained']['name']}, 51.0")
 
 
+def test_models_with_one_printed_recovery_are_all_named(made: Made) -> None:
+    report = json.loads(json.dumps(made[0]))
+    made_here = [model for model in report["models"] if model["kind"] in ("trained", "merged")]
+    for model in made_here:
+        model["recovery"] = {"value": 0.9, "low": 0.8, "high": 0.95}
+    names = [model["name"] for model in made_here]
+    assert len(names) > 1
+    assert pages.summary(report)[-1] == f"Highest recovery: {', '.join(names[:-1])} and {names[-1]}, 90.0 %."
+
+
 def test_a_resumed_step_is_marked(tmp_path: Path, made: Made) -> None:
     assert "resumed" not in made[1]
     inputs = artifacts(tmp_path)
