@@ -6,12 +6,10 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boards
-import card_runs
 import pytest
 
 from factory.compare import Side, compare
@@ -19,26 +17,6 @@ from factory.hub import board_page, documents
 from factory.hub.board_row import Row
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028\"'&"
-
-
-@pytest.fixture(scope="module")
-def runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    runs = tmp_path_factory.mktemp("page") / "runs"
-    card_runs.build(runs, tiny_model)
-    return runs
-
-
-@pytest.fixture(scope="module")
-def page(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("built") / "out"
-    boards.build(out, runs)
-    return out / "page"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with boards.browser() as one:
-        yield one
 
 
 def test_a_button_sorts_both_ways_and_says_so(page: Path, browser: Any) -> None:
