@@ -1,4 +1,4 @@
-"""Nothing on the leaderboard's page is cut without a sign, also on a phone and on paper; in a real Chromium."""
+"""Nothing on the leaderboard's page is cut without a sign, on phones and on paper too; in a real Chromium."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def compared(looked: boards.Looked, a: str, b: str) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_words_on_either_side_of_zero_are_whole(page: Path, browser: Any, size: dict[str, int]) -> None:
-    """A model that is worse on every task leaves no room on the right of zero, a better one none on the left."""
+    """A model worse on every task leaves no room on the right of zero, a better one none on the left."""
     for a, b, words in (
         (f"{RUN}/pruned", "sandbox/base", ["\u2190 B better, in points"]),
         ("sandbox/base", f"{RUN}/pruned", ["A better, in points \u2192"]),
