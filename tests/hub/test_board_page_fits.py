@@ -37,3 +37,32 @@ def test_words_on_either_side_of_zero_are_whole(page: Path, browser: Any, size: 
                 assert chart["x"] <= box["x"]
                 assert box["x"] + box["width"] <= chart["x"] + chart["width"]
             assert set(words) <= set(texts.all_text_contents())
+
+
+def test_on_a_phone_the_comparison_says_who_is_better_before_it_is_scrolled(page: Path, browser: Any) -> None:
+    with boards.opened(browser, page, **PHONE) as looked:
+        compared(looked, f"{RUN}/pruned", "sandbox/base")
+        scroll = looked.page.locator("#comparison .scroll").bounding_box()
+        for cell in looked.page.locator("#comparison tr > :nth-child(5)").all():
+            box = cell.bounding_box()
+            assert box["x"] + box["width"] <= scroll["x"] + scroll["width"]
+
+
+def test_the_edge_of_the_comparison_is_shaded_until_its_end_is_reached(page: Path, browser: Any) -> None:
+    with boards.opened(browser, page, **PHONE) as looked:
+        compared(looked, f"{RUN}/pruned", "sandbox/base")
+        shaded = looked.page.locator("#comparison .sides.more")
+        shaded.wait_for()
+        looked.page.locator("#comparison .scroll").evaluate("box => box.scrollTo(box.scrollWidth, 0)")
+        shaded.wait_for(state="detached")
+    with boards.opened(browser, page) as looked:
+        compared(looked, f"{RUN}/pruned", "sandbox/base")
+        assert shaded_boxes(looked) == [False]
+
+
+def shaded_boxes(looked: boards.Looked) -> list[bool]:
+    """Of the comparison's boxes, whether their edge is shaded once a frame was drawn."""
+    looked.page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    return looked.page.locator("#comparison .sides").evaluate_all(
+        "all => all.map((one) => one.classList.contains('more'))"
+    )

@@ -85,7 +85,7 @@ Board.compare = (() => {
     const row = (one) => make("tr", { class: one.beyond ? "beyond" : null },
       make("th", { scope: "row" }, one.name),
       ...[percent(one.a), percent(one.b)].map((text) => make("td", { class: "number" }, text)),
-      make("td", { class: "number" }, make("span", { class: "value" }, signed(one.difference)), make("span", { class: "ends" }, `${signed(one.low)} to ${signed(one.high)}`)),
+      make("td", { class: "number" }, make("span", { class: "value" }, signed(one.difference)), make("span", { class: "ends" }, `${signed(one.low)}\u00a0to ${signed(one.high)}`)),
       make("td", {}, make("span", { class: one.beyond ? "tag" : "tag quiet" }, better(one))),
       ...[one.won, one.lost, one.n].map((count) => make("td", { class: "number" }, count.toLocaleString("en"))));
     const heads = ["Task", "A", "B", "A \u2212 B", "Beyond chance", "Won", "Lost", "Documents"];
@@ -95,7 +95,9 @@ Board.compare = (() => {
       make("tbody", {}, ...tasks.map(row), row(average)));
     const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The comparison by task" }, found);
     const left = leftOut.map(([task, why]) => make("p", { class: "hint" }, `Not compared: ${task}: ${why}.`));
-    return [scroll, ...left];
+    const sides = make("div", { class: "sides" }, scroll);
+    Board.watchSides(scroll);
+    return [sides, ...left];
   }
 
   let asked = 0;

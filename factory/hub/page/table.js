@@ -44,7 +44,7 @@ Board.table = (() => {
     return one ? [make("span", { class: "value" }, show(one[0])), one[1] == null ? "" : make("span", { class: "ends" }, between(one, show))] : "";
   }
 
-  let shown = [], rows = [];
+  let shown = [], rows = [], look = () => {};
 
   function draw(all) {
     rows = all;
@@ -75,18 +75,17 @@ Board.table = (() => {
     document.querySelector("#pages").hidden = last === 0;
     document.querySelector("#previous").disabled = state.page === 0;
     document.querySelector("#next").disabled = state.page === last;
-    sides();
+    look();
   }
 
   /* How many columns lie out of sight to the right: a button says it and goes there, and back from the last. */
-  function sides() {
+  function further() {
     const box = document.querySelector("#table .scroll"), button = document.querySelector("#further");
     const edge = box.getBoundingClientRect().right - 1;
     const hidden = [...box.querySelectorAll("thead th")].filter((head) => head.getBoundingClientRect().right > edge + 1).length;
     button.hidden = box.scrollWidth <= box.clientWidth + 1;
     button.textContent = hidden ? `${hidden} more ${hidden === 1 ? "column" : "columns"} \u2192` : "\u2190 first columns";
     button.dataset.hidden = hidden;
-    box.parentElement.classList.toggle("more", hidden > 0);
   }
 
   function sortBy(id) {
@@ -107,8 +106,7 @@ Board.table = (() => {
       [...document.querySelectorAll("#models tbody input")].find((one) => one.dataset.row === box.dataset.row)?.focus();
     });
     const box = document.querySelector("#table .scroll");
-    box.addEventListener("scroll", sides, { passive: true });
-    window.addEventListener("resize", sides);
+    look = Board.watchSides(box, further);
     document.querySelector("#further").addEventListener("click", (event) => {
       const still = box.querySelector("thead th").getBoundingClientRect().width;
       box.scrollTo({ left: event.target.dataset.hidden === "0" ? 0 : box.scrollLeft + box.clientWidth - still });
