@@ -93,7 +93,7 @@ Board.charts = (() => {
       const [x, y] = [kind.x(row), kind.y(row)];
       return x && y ? [{ row, method: row.method, x: x[0], x1: x[1], x2: x[2], y: y[0], y1: y[1], y2: y[2] }] : [];
     });
-    figure.querySelector(".readout").textContent = points.length ? "" : kind.none;
+    figure.querySelector(".readout").textContent = points.length ? "" : rows.length ? kind.none : "The filters leave no model.";
     if (!points.length) return place.replaceChildren();
     const width = Math.max(280, place.clientWidth), height = Math.min(420, Math.max(330, width * 0.66)), faint = points.length > MANY ? 0.25 : 0.75;
     const found = layout(points, kind, width, height);
@@ -227,7 +227,9 @@ Board.charts = (() => {
   /* Only what can be seen is drawn at once, after the table: typing in the search never waits for a chart. */
   function update(all) {
     rows = all;
-    const costs = document.querySelector("#cost"), has = Object.keys(COSTS).filter((name) => all.some((row) => COSTS[name](row)));
+    // What the third chart may show stays to be chosen, also while the filters leave no model.
+    const costs = document.querySelector("#cost"), of = all.length ? all : Board.data.models.filter((row) => row.group === state.group);
+    const has = Object.keys(COSTS).filter((name) => of.some((row) => COSTS[name](row)));
     if (costs.dataset.has !== has.join()) {
       const before = costs.value;
       costs.replaceChildren(...has.map((name) => make("option", { value: name }, name)));

@@ -78,7 +78,8 @@ Board.compare = (() => {
     const [ours, theirs] = [names(true), names(false)];
     const of = (who, list) => `${who} is better beyond chance on ${list.length ? `${list.length} of ${tasks.length} tasks (${list.join(", ")})` : "no task"}`;
     const whole = average.beyond ? `On average ${average.low > 0 ? "A" : "B"} leads by ${percent(Math.abs(average.difference))} points, beyond chance.` : "On average they differ by no more than chance.";
-    return `${of("A", ours)}; ${of("B", theirs)}. ${whole}`;
+    const neither = `Neither is better beyond chance on ${tasks.length === 1 ? "the one task" : `any of ${tasks.length} tasks`}`;
+    return `${ours.length || theirs.length ? `${of("A", ours)}; ${of("B", theirs)}` : neither}. ${whole}`;
   }
 
   function table({ tasks, leftOut, average }) {

@@ -62,7 +62,8 @@ Board.table = (() => {
       return make("th", { scope: "col", "aria-sort": sort, class: column.number ? "number" : null }, button);
     })));
     if (focused) [...head.querySelectorAll("button")].find((one) => one.dataset.sort === focused)?.focus();
-    body.replaceChildren(...shown.slice(state.page * LINES, (state.page + 1) * LINES).map((row) =>
+    if (!shown.length) document.querySelector("#table .scroll").scrollLeft = 0; // where the words stand
+    body.replaceChildren(...(shown.length ? [] : [nothing(known.length)]), ...shown.slice(state.page * LINES, (state.page + 1) * LINES).map((row) =>
       make("tr", { class: row === state.a || row === state.b ? "chosen" : null }, ...known.map((column) => {
         const content = column.show(row);
         const cell = column.head ? make("th", { scope: "row" }) : make("td", { class: column.number ? "number" : null });
@@ -76,6 +77,16 @@ Board.table = (() => {
     document.querySelector("#previous").disabled = state.page === 0;
     document.querySelector("#next").disabled = state.page === last;
     look();
+  }
+
+  /* The row of a table that the filters leave empty. */
+  function nothing(columns) {
+    const clear = make("button", { type: "button" }, "Clear the filters");
+    clear.addEventListener("click", () => {
+      document.querySelector("#filters").reset();
+      document.querySelector("#table .scroll").focus(); // this button is gone
+    });
+    return make("tr", { class: "nothing" }, make("td", { colspan: columns }, "No model matches. ", clear));
   }
 
   /* How many columns lie out of sight to the right: a button says it and goes there, and back from the last. */
