@@ -11,6 +11,7 @@ import pytest
 PHONE = {"width": 390, "height": 844}
 SIZES = [pytest.param({}, id="desk"), pytest.param(PHONE, id="phone")]
 RUN = "llama-drop3"
+ARROW = 40  # pixels that a field of choices has beside its text
 
 
 def compared(looked: boards.Looked, a: str, b: str) -> None:
@@ -66,3 +67,43 @@ def shaded_boxes(looked: boards.Looked) -> list[bool]:
     return looked.page.locator("#comparison .sides").evaluate_all(
         "all => all.map((one) => one.classList.contains('more'))"
     )
+
+
+def test_paper_names_both_models_and_has_nothing_to_press(page: Path, browser: Any) -> None:
+    with boards.opened(browser, page, width=700) as looked:
+        compared(looked, f"{RUN}/pruned", "sandbox/base")
+        named = looked.page.locator("#compare").get_by_text(f"A: {RUN}/pruned; B: sandbox/base")
+        assert looked.page.locator("#further").is_visible() and not named.is_visible()
+        looked.page.emulate_media(media="print")
+        assert named.is_visible()
+        assert looked.page.locator("button:visible:not(th button)").count() == 0
+        edges = "all => all.map((one) => getComputedStyle(one, '::after').display)"
+        assert looked.page.locator(".sides").evaluate_all(edges) == ["none", "none"]
+
+
+def test_scores_that_their_field_cuts_are_told_whole(tmp_path: Path, browser: Any) -> None:
+    """Where the window is wide enough they are not cut at all."""
+    scores = {"arc": {"value": 0.5, "low": 0.4, "high": 0.6, "shots": 25}}
+    limited = {"suite": "openllm_v1", "limit": 20, "apart": ("Limited",), "scores": scores}
+    group = "Open LLM Leaderboard v1: 20 documents a task"
+    with boards.opened(browser, boards.alike(tmp_path / "page", [0.5], **limited)) as looked:
+        field = looked.page.get_by_label("Scores")
+        assert field.get_attribute("title") == group
+        script = """(field) => { const pen = document.createElement("canvas").getContext("2d");
+            pen.font = getComputedStyle(field).font; return pen.measureText(field.value).width; }"""
+        assert field.bounding_box()["width"] > field.evaluate(script) + ARROW
+        looked.page.evaluate("location.hash = 'group=gone'")
+        assert field.get_attribute("title") == group
+
+
+def test_the_search_says_what_it_searches(page: Path, browser: Any) -> None:
+    """What its words promise is found."""
+    with boards.opened(browser, page) as looked:
+        field = looked.page.get_by_label("Search")
+        assert field.get_attribute("placeholder") == "a name, a method"
+        assert "datasets by the names that recipes give them" in field.get_attribute("title")
+        for typed in ("llama-drop3", "merged", "sandbox/base", "slerp", "math"):
+            field.fill(typed)
+            assert looked.names(), typed
+        field.fill("sandbox/math")
+        assert not looked.names()

@@ -105,6 +105,8 @@ Board.compare = (() => {
   async function draw() {
     const { a, b } = state, place = document.querySelector("#comparison"), said = document.querySelector("#verdict");
     const mine = ++asked;
+    const printed = ["a", "b"].filter((side) => state[side]).map((side) => `${side.toUpperCase()}: ${state[side].name}`);
+    document.querySelector("#printed").textContent = printed.join("; ");
     const tell = (text) => { said.textContent = text; place.replaceChildren(); };
     const missing = ["a", "b"].filter((side) => state.unknown[side]);
     if (missing.length) {

@@ -22,6 +22,7 @@
   }
 
   function show() {
+    for (const id of ["group", "base"]) field(id).title = state[id]; // which a narrow field cuts
     const rows = Board.filtered();
     Board.table.draw(rows);
     Board.charts.update(rows);
