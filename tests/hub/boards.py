@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from factory.hub import leaderboard
+from factory.hub import board_page, leaderboard
+from factory.hub.board_row import Row
+from factory.hub.board_sources import Samples
 from factory.hub.session import Patience
 
 PATIENCE = Patience(seconds=5, tries=2, pause=0.01)
@@ -36,6 +38,25 @@ def data(out: Path) -> dict[str, Any]:
     """What models.js says."""
     text = (out / "page" / "models.js").read_text(encoding="utf-8")
     return json.loads(text.removeprefix("window.FACTORY_BOARD = ").removesuffix(";\n"))
+
+
+def alike(place: Path, averages: list[float], samples: Samples | None = None, **more: Any) -> Path:
+    """A page of models of one size, trained on ten rows, with these averages and wide intervals.
+
+    All of them answered as `samples` say; `more` are fields of their rows.
+    """
+    models = []
+    for i, value in enumerate(averages):
+        interval = {"value": value, "low": value - 0.05, "high": value + 0.05}
+        said = {
+            "key": f"{i:016x}", "name": f"run/m{i}", "run": "run", "variant": f"m{i}", "base": "base",
+            "revision": "0" * 40, "method": "SFT", "blocks": 4, "removed": 1, "parameters": 10**6,
+            "parameters_removed": 0.25, "rows": 10, "suite": "s", "scores": {"a": interval},
+            "average": interval,
+        }  # fmt: skip
+        models.append((Row.model_validate({**said, **more}), samples))
+    board_page.write(models, place)
+    return place
 
 
 def browser_path() -> str:

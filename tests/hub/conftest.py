@@ -7,7 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import boards
+import card_runs
 import pytest
 import tiny_run
 from local_hub import Served, served
@@ -46,3 +49,25 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def desk(tmp_path: Path, hub: Served, finished_recipe: Path) -> tiny_run.Desk:
     """A finished run of one's own and a Hub."""
     return tiny_run.Desk.at(tmp_path, hub, finished_recipe)
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished run of six models."""
+    runs = tmp_path_factory.mktemp("page") / "runs"
+    card_runs.build(runs, tiny_model)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def page(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a leaderboard's page with these models."""
+    out = tmp_path_factory.mktemp("built") / "out"
+    boards.build(out, runs)
+    return out / "page"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with boards.browser() as one:
+        yield one

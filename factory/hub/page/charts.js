@@ -12,6 +12,7 @@ Board.charts = (() => {
   };
   const TITLES = { "tokens a second, measured": "Tokens a second", "FLOPs a token, computed": "FLOPs a token", "parameters": "Parameters" };
   const FEW = 8; // numbers of rows, each of which is told on its axis
+  const FONT = "system-ui, sans-serif", ASIDE = 7; // of the comparison's words; their pixels from zero
   const FRAME = { left: 52, right: 6, top: 26, bottom: 42 };
   const tens = (one) => (one ? one.map((x) => 100 * x) : null);
   let rows = [];
@@ -92,7 +93,7 @@ Board.charts = (() => {
       const [x, y] = [kind.x(row), kind.y(row)];
       return x && y ? [{ row, method: row.method, x: x[0], x1: x[1], x2: x[2], y: y[0], y1: y[1], y2: y[2] }] : [];
     });
-    figure.querySelector(".readout").textContent = points.length ? "" : kind.none;
+    figure.querySelector(".readout").textContent = points.length ? "" : rows.length ? kind.none : "The filters leave no model.";
     if (!points.length) return place.replaceChildren();
     const width = Math.max(280, place.clientWidth), height = Math.min(420, Math.max(330, width * 0.66)), faint = points.length > MANY ? 0.25 : 0.75;
     const found = layout(points, kind, width, height);
@@ -169,20 +170,38 @@ Board.charts = (() => {
     });
   }
 
+  /* What stands below the chart on either side of zero: all of it where there is room, less where there is less,
+     nothing where even that would be cut. `zero` and `width` are pixels; `measure` takes words to theirs. */
+  function sides(zero, width, measure) {
+    const room = { left: zero - ASIDE, right: width - zero - ASIDE }, roomier = room.left > room.right ? "left" : "right";
+    const fitting = (side, words) => words.find((text) => measure(text) <= room[side]) ?? "";
+    const unit = (side) => (side === roomier ? ", in points" : "");
+    return {
+      left: fitting("left", [`\u2190 B better${unit("left")}`, "\u2190 B better"]),
+      right: fitting("right", [`A better${unit("right")} \u2192`, "A better \u2192"]),
+    };
+  }
+
   function differences(found, room) {
     const lines = [...found.tasks, found.average].map((one) => ({ name: one.name, value: 100 * one.difference, low: 100 * one.low, high: 100 * one.high, side: one.beyond ? (one.low > 0 ? "A" : "B") : "chance" }));
     const color = { domain: ["A", "B", "chance"], range: ["var(--a)", "var(--b)", "var(--quiet)"] };
     const longest = Math.max(...lines.map((one) => one.name.length));
+    const width = Math.min(Math.max(280, room), 1100), marginLeft = Math.min(120, 16 + 7.2 * longest), marginRight = 20;
+    const x = { nice: true, domain: [Math.min(-1, ...lines.map((one) => one.low)), Math.max(1, ...lines.map((one) => one.high))] };
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.font = `12px ${FONT}`;
+    const zero = Plot.scale({ x: { type: "linear", ...x, range: [marginLeft, width - marginRight] } }).apply(0);
+    const words = sides(zero, width, (text) => pen.measureText(text).width);
     const plot = Plot.plot({
-      width: Math.min(Math.max(280, room), 1100), height: 60 + 30 * lines.length, marginLeft: Math.min(120, 16 + 7.2 * longest), marginRight: 20, marginBottom: 40,
-      style: { fontSize: "12px" }, color,
-      x: { label: null, grid: true, nice: true, domain: [Math.min(-1, ...lines.map((one) => one.low)), Math.max(1, ...lines.map((one) => one.high))] },
+      width, height: 60 + 30 * lines.length, marginLeft, marginRight, marginBottom: 40,
+      style: { fontSize: "12px", fontFamily: FONT }, color,
+      x: { label: null, grid: true, ...x },
       y: { label: null, domain: lines.map((one) => one.name), tickFormat: (name) => (name.length > 15 ? `${name.slice(0, 14)}\u2026` : name) },
       marks: [
         Plot.ruleX([0], { stroke: "currentColor", strokeOpacity: 0.6 }),
         // On either side of zero, wherever zero is.
-        Plot.text(["\u2190 B better"], { x: 0, frameAnchor: "bottom", textAnchor: "end", dx: -7, dy: 36 }),
-        Plot.text(["A better, in points \u2192"], { x: 0, frameAnchor: "bottom", textAnchor: "start", dx: 7, dy: 36 }),
+        Plot.text([words.left].filter(Boolean), { x: 0, frameAnchor: "bottom", textAnchor: "end", dx: -ASIDE, dy: 36, className: "sides-of-zero" }),
+        Plot.text([words.right].filter(Boolean), { x: 0, frameAnchor: "bottom", textAnchor: "start", dx: ASIDE, dy: 36, className: "sides-of-zero" }),
         Plot.ruleY(lines, { y: "name", x1: "low", x2: "high", stroke: "side", strokeWidth: 3 }),
         Plot.dot(lines, { y: "name", x: "value", fill: "side", r: 5.5, stroke: "var(--paper)" }),
       ],
@@ -208,7 +227,9 @@ Board.charts = (() => {
   /* Only what can be seen is drawn at once, after the table: typing in the search never waits for a chart. */
   function update(all) {
     rows = all;
-    const costs = document.querySelector("#cost"), has = Object.keys(COSTS).filter((name) => all.some((row) => COSTS[name](row)));
+    // What the third chart may show stays to be chosen, also while the filters leave no model.
+    const costs = document.querySelector("#cost"), of = all.length ? all : Board.data.models.filter((row) => row.group === state.group);
+    const has = Object.keys(COSTS).filter((name) => of.some((row) => COSTS[name](row)));
     if (costs.dataset.has !== has.join()) {
       const before = costs.value;
       costs.replaceChildren(...has.map((name) => make("option", { value: name }, name)));

@@ -78,14 +78,15 @@ Board.compare = (() => {
     const [ours, theirs] = [names(true), names(false)];
     const of = (who, list) => `${who} is better beyond chance on ${list.length ? `${list.length} of ${tasks.length} tasks (${list.join(", ")})` : "no task"}`;
     const whole = average.beyond ? `On average ${average.low > 0 ? "A" : "B"} leads by ${percent(Math.abs(average.difference))} points, beyond chance.` : "On average they differ by no more than chance.";
-    return `${of("A", ours)}; ${of("B", theirs)}. ${whole}`;
+    const neither = `Neither is better beyond chance on ${tasks.length === 1 ? "the one task" : `any of ${tasks.length} tasks`}`;
+    return `${ours.length || theirs.length ? `${of("A", ours)}; ${of("B", theirs)}` : neither}. ${whole}`;
   }
 
   function table({ tasks, leftOut, average }) {
     const row = (one) => make("tr", { class: one.beyond ? "beyond" : null },
       make("th", { scope: "row" }, one.name),
       ...[percent(one.a), percent(one.b)].map((text) => make("td", { class: "number" }, text)),
-      make("td", { class: "number" }, make("span", { class: "value" }, signed(one.difference)), make("span", { class: "ends" }, `${signed(one.low)} to ${signed(one.high)}`)),
+      make("td", { class: "number" }, make("span", { class: "value" }, signed(one.difference)), make("span", { class: "ends" }, `${signed(one.low)}\u00a0to ${signed(one.high)}`)),
       make("td", {}, make("span", { class: one.beyond ? "tag" : "tag quiet" }, better(one))),
       ...[one.won, one.lost, one.n].map((count) => make("td", { class: "number" }, count.toLocaleString("en"))));
     const heads = ["Task", "A", "B", "A \u2212 B", "Beyond chance", "Won", "Lost", "Documents"];
@@ -95,13 +96,17 @@ Board.compare = (() => {
       make("tbody", {}, ...tasks.map(row), row(average)));
     const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The comparison by task" }, found);
     const left = leftOut.map(([task, why]) => make("p", { class: "hint" }, `Not compared: ${task}: ${why}.`));
-    return [scroll, ...left];
+    const sides = make("div", { class: "sides" }, scroll);
+    Board.watchSides(scroll);
+    return [sides, ...left];
   }
 
   let asked = 0;
   async function draw() {
     const { a, b } = state, place = document.querySelector("#comparison"), said = document.querySelector("#verdict");
     const mine = ++asked;
+    const printed = ["a", "b"].filter((side) => state[side]).map((side) => `${side.toUpperCase()}: ${state[side].name}`);
+    document.querySelector("#printed").textContent = printed.join("; ");
     const tell = (text) => { said.textContent = text; place.replaceChildren(); };
     const missing = ["a", "b"].filter((side) => state.unknown[side]);
     if (missing.length) {

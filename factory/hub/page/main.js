@@ -13,15 +13,16 @@
   }
 
   function choices() {
+    options("group", Board.groups().map((group) => [group, group]));
     const rows = data.models.filter((row) => row.group === state.group);
     const there = (get, known) => known.filter((one) => rows.some((row) => get(row, one)));
-    options("group", Board.groups().map((group) => [group, group]));
     options("base", [...new Set(rows.map((row) => row.base))].sort().map((base) => [base, base]), "all");
     options("method", there((row, method) => row.method === method, Board.METHODS).map((method) => [method, method]), "all");
     options("size", there((row, [, low, high]) => row.parameters >= low && row.parameters < high, Board.SIZES).map(([name]) => [name, name]), "all");
   }
 
   function show() {
+    for (const id of ["group", "base"]) field(id).title = state[id]; // which a narrow field cuts
     const rows = Board.filtered();
     Board.table.draw(rows);
     Board.charts.update(rows);
@@ -38,14 +39,31 @@
     for (const side of ["a", "b"]) if (state[side]) told.set(side, state[side].name);
     history.replaceState(null, "", told.size ? `#${told}` : location.pathname.split("/").pop() || "./");
   };
+  /* Takes what is looked at from the address; what it does not say is as on a page that was just opened. */
   function recall() {
-    const told = new URLSearchParams(location.hash.slice(1));
-    for (const id of FIELDS) if (told.has(id)) state[id] = told.get(id);
-    if (told.has("sort")) [state.down, state.sort] = [told.get("sort").startsWith("-"), told.get("sort").replace(/^-/, "")];
+    const told = new URLSearchParams(location.hash.slice(1)), sort = told.get("sort") ?? "-average";
+    for (const id of FIELDS) state[id] = told.get(id) ?? "";
+    [state.down, state.sort] = [sort.startsWith("-"), sort.replace(/^-/, "")];
+    state.page = 0;
     for (const side of ["a", "b"]) {
       state[side] = Board.byName.get(told.get(side)) ?? null;
       state.unknown[side] = told.get(side) ?? "";
     }
+    choices();
+    field("text").value = state.text;
+    show();
+    Board.chosen();
+  }
+
+  /* The part of the page that an address such as #table names, if one does. */
+  const part = (hash) => document.querySelector(`section[id="${CSS.escape(hash.slice(1))}"]`);
+
+  /* Scrolls to a part, and has Tab go on from there. The part is no stop of Tab itself, nor of a click in it. */
+  function go(to) {
+    to.scrollIntoView();
+    to.tabIndex = -1;
+    to.focus({ preventScroll: true });
+    to.addEventListener("blur", () => to.removeAttribute("tabindex"), { once: true });
   }
 
   Board.choose = (row, yes) => {
@@ -64,9 +82,6 @@
     Board.remember();
   };
 
-  recall();
-  choices();
-  field("text").value = state.text;
   Board.table.listen();
   Board.compare.listen();
   Board.charts.listen();
@@ -86,9 +101,22 @@
     show();
     Board.remember();
   });
+  // The page's own links scroll, but leave the address to what is looked at: else it would be lost there.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[href^='#']");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    event.preventDefault();
+    go(part(link.hash));
+  });
+  window.addEventListener("hashchange", () => {
+    if (!part(location.hash)) return recall();
+    go(part(location.hash));
+    Board.remember();
+  });
   field("lead").textContent = data.lead;
   field("made").textContent = data.made;
-  show();
-  Board.chosen();
+  const first = part(location.hash); // before the address says what is looked at
+  recall();
+  if (first) go(first);
   document.documentElement.dataset.ready = "yes";
 })();

@@ -44,7 +44,7 @@ Board.table = (() => {
     return one ? [make("span", { class: "value" }, show(one[0])), one[1] == null ? "" : make("span", { class: "ends" }, between(one, show))] : "";
   }
 
-  let shown = [], rows = [];
+  let shown = [], rows = [], look = () => {};
 
   function draw(all) {
     rows = all;
@@ -62,7 +62,8 @@ Board.table = (() => {
       return make("th", { scope: "col", "aria-sort": sort, class: column.number ? "number" : null }, button);
     })));
     if (focused) [...head.querySelectorAll("button")].find((one) => one.dataset.sort === focused)?.focus();
-    body.replaceChildren(...shown.slice(state.page * LINES, (state.page + 1) * LINES).map((row) =>
+    if (!shown.length) document.querySelector("#table .scroll").scrollLeft = 0; // where the words stand
+    body.replaceChildren(...(shown.length ? [] : [nothing(known.length)]), ...shown.slice(state.page * LINES, (state.page + 1) * LINES).map((row) =>
       make("tr", { class: row === state.a || row === state.b ? "chosen" : null }, ...known.map((column) => {
         const content = column.show(row);
         const cell = column.head ? make("th", { scope: "row" }) : make("td", { class: column.number ? "number" : null });
@@ -75,18 +76,27 @@ Board.table = (() => {
     document.querySelector("#pages").hidden = last === 0;
     document.querySelector("#previous").disabled = state.page === 0;
     document.querySelector("#next").disabled = state.page === last;
-    sides();
+    look();
+  }
+
+  /* The row of a table that the filters leave empty. */
+  function nothing(columns) {
+    const clear = make("button", { type: "button" }, "Clear the filters");
+    clear.addEventListener("click", () => {
+      document.querySelector("#filters").reset();
+      document.querySelector("#table .scroll").focus(); // this button is gone
+    });
+    return make("tr", { class: "nothing" }, make("td", { colspan: columns }, "No model matches. ", clear));
   }
 
   /* How many columns lie out of sight to the right: a button says it and goes there, and back from the last. */
-  function sides() {
+  function further() {
     const box = document.querySelector("#table .scroll"), button = document.querySelector("#further");
     const edge = box.getBoundingClientRect().right - 1;
     const hidden = [...box.querySelectorAll("thead th")].filter((head) => head.getBoundingClientRect().right > edge + 1).length;
     button.hidden = box.scrollWidth <= box.clientWidth + 1;
     button.textContent = hidden ? `${hidden} more ${hidden === 1 ? "column" : "columns"} \u2192` : "\u2190 first columns";
     button.dataset.hidden = hidden;
-    box.parentElement.classList.toggle("more", hidden > 0);
   }
 
   function sortBy(id) {
@@ -107,8 +117,7 @@ Board.table = (() => {
       [...document.querySelectorAll("#models tbody input")].find((one) => one.dataset.row === box.dataset.row)?.focus();
     });
     const box = document.querySelector("#table .scroll");
-    box.addEventListener("scroll", sides, { passive: true });
-    window.addEventListener("resize", sides);
+    look = Board.watchSides(box, further);
     document.querySelector("#further").addEventListener("click", (event) => {
       const still = box.querySelector("thead th").getBoundingClientRect().width;
       box.scrollTo({ left: event.target.dataset.hidden === "0" ? 0 : box.scrollLeft + box.clientWidth - still });
