@@ -251,8 +251,12 @@ def _plan(
             from factory.recipe.confined import confine
 
             confine(recipe, list(overrides or ()), within)
+        from factory.plan import as_written
         from factory.plan.sweep import plan_file
 
+        note = as_written.check(recipe, overrides or ()) if miniature else None
+        if note:
+            print(f"note: {note}", file=sys.stderr)
         return plan_file(recipe, overrides or (), miniature)
 
 
