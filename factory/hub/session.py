@@ -91,6 +91,26 @@ def patiently(call: Callable[[], Answer], patience: Patience) -> Answer:
     return retrying(call)
 
 
+def look_up(api: Any, patience: Patience) -> None:
+    """Asks the Hub for next to nothing: whoever lists goes on once it answers.
+
+    huggingface_hub's lists try again by themselves, for a minute, and say so each time.
+
+    Raises:
+        Exception: what refuses or breaks a single call; `refusal` tells it.
+    """
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    headers = build_hf_headers(token=api.token, library_name="factory")
+
+    def ask() -> None:
+        hf_raise_for_status(
+            get_session().get(f"{api.endpoint}/api/models", params={"limit": 1}, headers=headers)
+        )
+
+    patiently(ask, replace(patience, tries=min(patience.tries, 3)))
+
+
 def pause(attempt: int, error: Any, patience: Patience) -> float:
     """Seconds to wait after a failed attempt, counted from 1."""
     asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
@@ -98,20 +118,27 @@ def pause(attempt: int, error: Any, patience: Patience) -> float:
     return max(own, min(float(asked), 300.0)) if asked.isdigit() else own
 
 
-def refusal(error: Exception, where: str) -> FactoryError:
+def refusal(error: Exception, where: str, *, sending: bool = True) -> FactoryError:
     """What a person is told of an error of the Hub or on the way to it.
 
     Args:
         error: of huggingface_hub or its HTTP client.
         where: the repository.
+        sending: whether something is published; else it is only read.
     """
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
-    again = "Run the same command again: what was sent is kept"
+    again = "Run the same command again"
+    if sending:
+        again += ": what was sent is kept"
     if isinstance(error, FactoryError):
         return error
     if isinstance(error, OfflineModeIsEnabled):
-        return FactoryError("HF_HUB_OFFLINE is set", where=where, mend="Unset it to publish")
+        return FactoryError(
+            "HF_HUB_OFFLINE is set",
+            where=where,
+            mend=f"Unset it to {'publish' if sending else 'ask the Hub'}",
+        )
     if isinstance(error, LocalTokenNotFoundError):
         return FactoryError("there is no token for the Hub", where=where, mend=_LOGIN)
     if isinstance(error, HfHubHTTPError):
