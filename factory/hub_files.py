@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from factory.endpoint import check_endpoint
 from factory.errors import FactoryError
 from factory.models.headers import StoredTensor
 
@@ -229,6 +230,7 @@ def _cached(kind: RepoType, reference: str, revision: str | None) -> Repository 
 def _asked(
     ask: Callable[[], Answer], kind: RepoType, reference: str, revision: str | None, where: str | None
 ) -> Answer:
+    check_endpoint()
     from huggingface_hub import errors
 
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeVar
 
+from factory.endpoint import check_endpoint, is_local
 from factory.errors import FactoryError
 
 Answer = TypeVar("Answer")
@@ -38,7 +39,12 @@ class Patience:
 
 
 def connect(patience: Patience, token: str | None = None, endpoint: str | None = None) -> Any:
-    """A HfApi whose calls end: from now on all calls of huggingface_hub in this process do."""
+    """A HfApi whose calls end: from now on all calls of huggingface_hub in this process do.
+
+    Raises:
+        FactoryError: HF_ENDPOINT is no address.
+    """
+    check_endpoint()
     from huggingface_hub import HfApi
 
     _set_deadline(patience.seconds)
@@ -140,11 +146,11 @@ def refusal(error: Exception, where: str, *, sending: bool = True) -> FactoryErr
             mend=f"Unset it to {'publish' if sending else 'ask the Hub'}",
         )
     if isinstance(error, LocalTokenNotFoundError):
-        return FactoryError("there is no token for the Hub", where=where, mend=_LOGIN)
+        return FactoryError("there is no token for the Hub", where=where, mend=_login())
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         said = " ".join((error.server_message or error.response.reason_phrase or "").split())
-        mend = _MENDS.get(status, again)
+        mend = _login() if status == 401 else _MENDS.get(status, again)
         return FactoryError(f"the Hub answers {status}: {said}"[:300], where=where, mend=mend)
     if _has_no_xet(error):
         mend = "Set HF_HUB_DISABLE_XET=1, so that files go through Git LFS, and run the same command again"
@@ -166,9 +172,14 @@ def _asked(error: Exception) -> str:
         return ""
 
 
-_LOGIN = "Run `hf auth login`, or set HF_TOKEN, with a token that may write"
+def _login() -> str:
+    """Where a token comes from: `hf auth login` has none for a Hub of this machine."""
+    if is_local():
+        return "Set HF_TOKEN_PATH to the file that `factory hub serve` prints, which has its token"
+    return "Run `hf auth login`, or set HF_TOKEN, with a token that may write"
+
+
 _MENDS = {
-    401: _LOGIN,
     403: "Use a token that may write there",
     404: "Look at the name, and whether the token may see it",
     429: "Wait a few minutes and run the same command again",
@@ -197,7 +208,7 @@ def check_token(api: Any, namespace: str, patience: Patience, *, as_guest: bool 
         raise refusal(error, namespace) from error
     role = me.get("auth", {}).get("accessToken", {}).get("role")
     if role == "read":
-        raise FactoryError("the token may only read", where=namespace, mend=_LOGIN)
+        raise FactoryError("the token may only read", where=namespace, mend=_login())
     if as_guest:
         return str(me["name"])
     roles = {one["name"]: one.get("roleInOrg") for one in me.get("orgs", [])} | {me["name"]: "admin"}
