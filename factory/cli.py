@@ -189,7 +189,7 @@ def plan(
     within: Within = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a page, for a job's summary.")] = False,
     max_cost: Annotated[
-        float | None, typer.Option(min=0, metavar="DOLLARS", help="Refuse what may cost more, on --gpu.")
+        float | None, typer.Option(metavar="DOLLARS", help="Refuse what may cost more, on --gpu.")
     ] = None,
     gpu: Annotated[str, typer.Option(metavar="KIND", help="As the plan's table names them.")] = "A100 80GB",
     pass_gated: PassGated = False,
@@ -197,21 +197,21 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show the steps of a recipe, which are done, and what the others take. No weights are fetched."""
+    from factory.commands import limit, plan_page
     from factory.commands import plan as plan_print
-    from factory.commands import plan_page
     from factory.run.store import Store
 
-    form = _form(as_json, markdown)
+    form, kind = _form(as_json, markdown), limit.kind_of(gpu)
+    limit.check_limit(max_cost)
     with plan_print.gated_told(recipe, pass_gated and max_cost is None, form):  # a limit is kept, or refused
         store = Store(runs_dir / "store")
         with plan_print.looked_at(store) as unread:
             planned = _plan(recipe, overrides, within)
-        if max_cost is not None:
-            plan_page.refuse_above(planned, store, max_cost, gpu)
+        kept = None if max_cost is None else limit.keep(planned, store, max_cost, kind)
         if markdown:
-            print(plan_page.page(planned, store), end="")
+            print(plan_page.page(planned, store, kept), end="")
             return
-        plan_print.print_plan(planned, planned.steps, store, as_json, costs=True, unread=unread)
+        plan_print.print_plan(planned, planned.steps, store, as_json, costs=True, unread=unread, kept=kept)
 
 
 @app.command()
@@ -251,8 +251,12 @@ def _plan(
             from factory.recipe.confined import confine
 
             confine(recipe, list(overrides or ()), within)
+        from factory.plan import as_written
         from factory.plan.sweep import plan_file
 
+        note = as_written.check(recipe, overrides or ()) if miniature else None
+        if note:
+            print(f"note: {note}", file=sys.stderr)
         return plan_file(recipe, overrides or (), miniature)
 
 

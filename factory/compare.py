@@ -103,8 +103,10 @@ def compare(a: Side, b: Side) -> Comparison:
     """Compares two models task by task.
 
     Raises:
-        FactoryError: they were scored by different suites, or share no task with the same documents.
+        FactoryError: they are one, were scored by different suites, or share no task with the same documents.
     """
+    if a.name == b.name and a.samples == b.samples:  # two runs may have evaluated one base differently
+        raise FactoryError(f"'{a.name}' is one and the same model twice", mend="Name two models")
     both = f"{a.name} and {b.name}"
     if a.suite != b.suite:
         what = f"{both} were scored by different suites, {a.suite} and {b.suite}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from factory.endpoint import check_endpoint
 from factory.errors import FactoryError
 from factory.models.headers import StoredTensor
 
@@ -30,6 +31,21 @@ class Repository:
 
 
 _memory: ContextVar[dict[tuple[str, str, str | None], Repository] | None] = ContextVar("memory", default=None)
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+class NotAskedError(Exception):
+    """The Hub would have to be asked, within `unasked`."""
+
+
+@contextmanager
+def unasked() -> Iterator[None]:
+    """Within, nobody asks the Hub, nor its cache, what a repository is: `repository` raises NotAskedError."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
 
 
 @contextmanager
@@ -48,7 +64,10 @@ def repository(kind: RepoType, reference: str, revision: str | None, where: str 
     Raises:
         FactoryError: no such repository or revision, no access, or the Hub cannot be reached and the
             cache holds nothing of it.
+        NotAskedError: within `unasked`.
     """
+    if _silent.get():
+        raise NotAskedError
     memory, asked = _memory.get(), (kind, reference, revision)
     if memory is None:
         return _repository(kind, reference, revision, where)
@@ -211,6 +230,7 @@ def _cached(kind: RepoType, reference: str, revision: str | None) -> Repository 
 def _asked(
     ask: Callable[[], Answer], kind: RepoType, reference: str, revision: str | None, where: str | None
 ) -> Answer:
+    check_endpoint()
     from huggingface_hub import errors
 
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,12 @@ def test_a_task_with_other_documents_or_prompts_is_left_out_and_named() -> None:
     assert "different prompts" in compare(ours, prompts).left_out["t"]
 
 
+def test_one_model_is_not_compared_with_itself() -> None:
+    with pytest.raises(FactoryError, match="'a' is one and the same model"):
+        compare(side("a", t=[True, False]), side("a", t=[True, False]))
+    assert compare(side("a", t=[True, False]), side("a", t=[True, True])).tasks  # a base evaluated twice
+
+
 def test_nothing_in_common_is_refused_in_one_line() -> None:
     with pytest.raises(FactoryError, match="different suites, s and other"):
         compare(side("a", t=[True]), side("b", "other", t=[True]))
@@ -57,4 +65,4 @@ def test_turned_round_everything_changes_its_sign(answers: list[tuple[bool, bool
     assert one.difference.low == pytest.approx(-other.difference.high)
     assert (one.counts.won, one.counts.lost) == (other.counts.lost, other.counts.won)
     assert one.beyond_chance == other.beyond_chance
-    assert not compare(a, a).average.beyond_chance
+    assert not compare(a, replace(a, name="c")).average.beyond_chance

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from factory.cli import call
+from factory.hub.local.settings import settings
 from factory.recipe.sweep import load
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +40,23 @@ def test_the_walk_shows_the_errors_that_a_new_recipe_gives(tmp_path: Path, monke
         assert call(["validate", "mine.yaml"]) == 2
         assert capsys.readouterr().err.strip() == shown.pop(0)
     assert not shown
+
+
+def test_the_walk_leaves_nothing_to_commit_in_the_clone() -> None:
+    walk = README.partition("\n## From an idea")[2].partition("\n## ")[0]
+    made = set(re.findall(r"--(?:root|out) (\S+)", walk))
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert made == {"hub", "board"} and {f"/{folder}/" for folder in made} <= set(ignored)
+
+
+def test_in_the_walk_the_hub_has_a_terminal_of_its_own() -> None:
+    blocks = re.findall(r"(?:^    .+\n)+", README, re.MULTILINE)
+    serving = [
+        block.splitlines() for block in blocks if "factory hub serve --root hub --namespace me\n" in block
+    ]
+    assert [len(lines) for lines in serving] == [1]
+    publishing = next(block for block in blocks if "factory publish mine-miniature" in block)
+    assert [line.split()[1].split("=")[0] for line in publishing.splitlines()[:3]] == list(settings("", ROOT))
 
 
 def test_every_shipped_recipe_is_valid(capsys) -> None:

@@ -41,33 +41,36 @@ def serve(
     The token for it is in DIR/token: the printed settings point the clients there.
     """
     from factory.hub.local import server
+    from factory.hub.local.settings import exports, settings
 
     listening = server.listen(host, port)
     endpoint = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{listening.getsockname()[1]}"
-    token = _token(root, namespace or [])
-    settings = {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN_PATH": str(token.resolve())}
+    _make_token(root, namespace or [])
     if as_json:
-        print(json.dumps({"kind": "result", "endpoint": endpoint, "environment": settings}), flush=True)
+        print(
+            json.dumps({"kind": "result", "endpoint": endpoint, "environment": settings(endpoint, root)}),
+            flush=True,
+        )
     else:
         print(f"The local Hub is at {endpoint}. In the terminal that talks to it:\n")
-        print("\n".join(f"    export {name}={value}" for name, value in settings.items()))
+        print("\n".join(f"    {line}" for line in exports(endpoint, root)))
         print(f"\nAll is kept in {root}. Ctrl-C ends it.", flush=True)
     server.serve(root, listening, faults=faults)
 
 
-def _token(root: Path, namespaces: list[str]) -> Path:
-    """The file with the token of the one who rehearses; it is made at the first start."""
+def _make_token(root: Path, namespaces: list[str]) -> None:
+    """Sees to the file with the token of the one who rehearses; it is made at the first start."""
     from factory.hub.local.accounts import Directory
+    from factory.hub.local.settings import TOKEN
     from factory.hub.local.storage import Store
 
     directory = Directory(Store(root))
     directory.add_user(USER, dict.fromkeys(namespaces, "write"))
-    path = root / "token"
+    path = root / TOKEN
     if not path.exists() or directory.caller(path.read_text().strip()) is None:
         value = directory.add_token(USER, "write")
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(value)
-    return path
 
 
 @commands.command()

@@ -15,6 +15,7 @@ from factory.commands.recipe import costs_of, print_costs
 from factory.wording import counted
 
 if TYPE_CHECKING:
+    from factory.commands.limit import Kept
     from factory.plan.plan import Plan, Step
     from factory.run.store import Store
 
@@ -67,6 +68,7 @@ def print_plan(
     as_json: bool,
     costs: bool = False,
     unread: Mapping[Path, int] | None = None,
+    kept: Kept | None = None,
 ) -> None:
     """The steps of a plan and their states; with `costs` what those take that are not done.
 
@@ -77,6 +79,7 @@ def print_plan(
         as_json: as one object.
         costs: whether to estimate.
         unread: see `looked_at`; with such files no key is shown.
+        kept: a limit on the costs.
     """
     from factory.commands import display
     from factory.plan.select import needs
@@ -96,6 +99,8 @@ def print_plan(
             for step, state in zip(steps, states, strict=True)
         ]
         told = costs_of(plan, missing) if costs else {}
+        if kept is not None:
+            told["limit"] = kept.facts()
         if unread:  # why there are no keys
             told["unread"] = {str(file): size for file, size in unread.items()}
         print(json.dumps({"name": plan.recipe.name, **facts(plan), "steps": lines, **told}))
@@ -111,6 +116,8 @@ def print_plan(
         print(f"keys: `factory run` reads {large} for them, once")
     if costs:
         print_costs(plan, missing)
+    if kept is not None:
+        print(kept.said)
 
 
 def facts(plan: Plan) -> dict[str, Any]:

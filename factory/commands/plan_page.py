@@ -1,6 +1,6 @@
-"""A plan as a page of Markdown, for the summary of a workflow's job, and the limit on what it may cost.
+"""A plan as a page of Markdown, for the summary of a workflow's job.
 
-plan/, run/parts.py -> here -> `factory plan --markdown`, `--max-cost`. The page shows what the
+plan/, run/parts.py -> here -> `factory plan --markdown`. The page shows what the
 command shows, and in which parts the steps can be made.
 """
 
@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from factory.commands.limit import Kept
 from factory.errors import FactoryError
-from factory.nearest import suggest
 from factory.plan.costs import estimate, table
-from factory.plan.costs.gpu_kinds import KINDS
 from factory.plan.downloads import downloads
 from factory.plan.plan import Plan
 from factory.run.parts import parts_of
@@ -20,8 +19,8 @@ from factory.run.store import Store
 from factory.wording import counted
 
 
-def page(plan: Plan, store: Store) -> str:
-    """The page of a plan: sizes, parts, and what the steps take that are not in the store."""
+def page(plan: Plan, store: Store, kept: Kept | None = None) -> str:
+    """The page of a plan: sizes, parts, what the steps take that are not in the store, and a limit kept."""
     recipe, missing = plan.recipe, _missing(plan, store)
     swept = f", {counted(len(plan.points), 'point')} of a sweep" if plan.points else ""
     lines = [
@@ -46,6 +45,8 @@ def page(plan: Plan, store: Store) -> str:
     headings = ["GPU", "memory", "hours", "dollars", "fits"]
     lines += _table(headings, table.gpu_rows(found, missing), left=1)
     lines.append(f"{_plain(table.download_line(downloads(plan.steps)))}\n")
+    if kept is not None:
+        lines.append(f"{_plain(kept.said)}\n")
     lines += ["Assumed:\n", *(f"- {_plain(said)}" for said in table.assumptions(found))]
     return "\n".join(lines) + "\n"
 
@@ -57,37 +58,6 @@ def gated_page(recipe: Path, error: FactoryError) -> str:
         "Whoever has accepted its terms runs `factory plan` and writes what it may cost into the pull "
         "request; a build plans it again with a token, and keeps its limit, before any GPU starts.\n"
     )
-
-
-def refuse_above(plan: Plan, store: Store, dollars: float, gpu: str) -> None:
-    """Refuses a plan whose missing steps may cost more: at the slow end of the estimate.
-
-    Args:
-        plan: of a recipe or a sweep.
-        store: what is done is paid for.
-        dollars: the limit.
-        gpu: the kind of GPU that it is to run on.
-
-    Raises:
-        FactoryError: it may cost more, does not fit on that GPU, or nobody knows what it costs.
-    """
-    kinds = {kind.name.lower(): kind for kind in KINDS}
-    kind = kinds.get(gpu.lower())
-    if kind is None:
-        mend = suggest(gpu, [kind.name for kind in KINDS])
-        raise FactoryError(f"there is no price of a GPU '{gpu}'", where="--gpu", mend=mend)
-    found, missing = estimate(plan), _missing(plan, store)
-    too_large = [work.step for work in found.too_large(kind) if work.step in missing]
-    if too_large:
-        what = f"{too_large[0]} does not fit on one {kind.name}"
-        raise FactoryError(what, where="--gpu", mend="Name a larger one, or a smaller model")
-    hours = found.hours(kind, missing)[1]
-    if (most := hours * kind.dollars) > dollars:
-        what = (
-            f"this may cost {most:,.2f} dollars ({hours:,.1f} h on one {kind.name}), more than {dollars:,.2f}"
-        )
-        mend = "Raise the limit, or take fewer variants, points or rows"
-        raise FactoryError(what, where="--max-cost", mend=mend)
 
 
 def _missing(plan: Plan, store: Store) -> list[str]:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from factory.endpoint import is_local
 from factory.errors import FactoryError
 from factory.hub.contents import Draft, Finished
 from factory.hub.manifest import MANIFEST, read_manifest
 from factory.hub.session import Patience, patiently, refusal
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # What a repository may hold that nobody would call its content.
 EMPTY = frozenset((".gitattributes", ".gitignore", "README.md", "LICENSE"))
 
@@ -82,8 +82,8 @@ def look(api: Any, draft: Draft, patience: Patience) -> Seen:
 
 def check_size(done: Finished, endpoint: str) -> None:
     """Refuses a miniature anywhere but on a Hub of this machine: it would stand there as a model."""
-    host = urlsplit(endpoint).hostname or ""
-    if done.recipe.miniature and host not in LOOPBACK:
+    if done.recipe.miniature and not is_local(endpoint):
+        host = urlsplit(endpoint).hostname
         what = f"a miniature is not published on {host}: it is the sandbox model with a few rows"
         mend = (
             "Publish it on a Hub of this machine (factory hub serve, HF_ENDPOINT), or run the recipe itself"

@@ -19,10 +19,13 @@ from factory.errors import FactoryError
 from factory.hub import card_run, documents
 from factory.hub.card_run import BASE, Finished
 from factory.hub.manifest import MANIFEST, read_manifest
-from factory.hub.session import Patience, connect, patiently, refusal
+from factory.hub.session import Patience, connect, look_up, patiently, refusal
+from factory.nearest import nearest
 from factory.paired import TaskSamples
 from factory.run.folder import RUN, find_runs
 
+HUB = "hf://"  # before a user or an organisation, for whom a folder has a like name
+_LIKE = 0.7  # `rusn` is `runs`; from difflib's ratio
 _NAMESPACE = re.compile(r"[A-Za-z0-9](?!.*--)[A-Za-z0-9._-]{0,95}")
 _WANTED = (MANIFEST, "report.json", "config.json", documents.FILE, "records/*")
 _MOST = 64 << 20  # bytes of all that is fetched of one repository: v1's documents take about one megabyte
@@ -67,34 +70,55 @@ def found(source: str, skipped: Skipped, patience: Patience) -> Iterator[Found]:
     """Everything that a source has.
 
     Args:
-        source: a folder, or a user or an organisation of the Hub.
+        source: a folder, or a user or an organisation of the Hub, `hf://` before it or not.
         skipped: told what was left out, and why.
         patience: with the Hub.
 
     Raises:
-        FactoryError: it is neither, or the Hub cannot be asked.
+        FactoryError: it is neither, or a misspelt folder; or the Hub cannot be asked.
     """
-    folder = Path(source)
+    folder, name = Path(source), source.removeprefix(HUB)
     if folder.is_dir():
         return _of_folder(folder, skipped)
-    if not _NAMESPACE.fullmatch(source):
+    could_be = _NAMESPACE.fullmatch(name) is not None
+    if name == source and (like := _folder_like(folder)):
+        mend = f"Write '{like}', if that is meant"
+        mend += f", or '{HUB}{name}' for a user or an organisation of the Hub" if could_be else ""
+        raise FactoryError(f"there is no folder '{source}'", where="--from", mend=mend)
+    if not could_be:
         mend = "Name a folder of runs, or a user or an organisation of the Hub"
         raise FactoryError(f"there is no folder '{source}'", where="--from", mend=mend)
-    return _of_namespace(source, skipped, patience)
+    return _of_namespace(name, skipped, patience)
+
+
+def _folder_like(missing: Path) -> Path | None:
+    """The folder beside that is named much like one that is not there, if it is a source."""
+    try:
+        beside = [path for path in missing.parent.iterdir() if path.is_dir()]
+    except (OSError, ValueError):  # its parent is not there either
+        return None
+    sources = [path.name for path in beside if _runs_in(path) or _pulled_in(path)]
+    like = nearest(missing.name, sources, _LIKE)
+    return missing.parent / like if like else None
 
 
 # ---------------------------------------------------------------- folders
 
 
 def _of_folder(folder: Path, skipped: Skipped) -> Iterator[Found]:
-    pulled = [
-        path.parent for path in (folder / MANIFEST, *sorted(folder.glob(f"*/{MANIFEST}"))) if path.is_file()
-    ]
-    runs = [folder] if (folder / RUN).is_file() else [run.path for run in find_runs(folder)]
-    for run in runs:
+    for run in _runs_in(folder):
         yield from _tried(str(run), skipped, partial(_runs, run))
-    for place in pulled:
+    for place in _pulled_in(folder):
         yield from _tried(str(place), skipped, lambda place=place: [_pulled(place, None)])  # type: ignore[misc]
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    return [folder] if (folder / RUN).is_file() else [run.path for run in find_runs(folder)]
+
+
+def _pulled_in(folder: Path) -> list[Path]:
+    files = (folder / MANIFEST, *sorted(folder.glob(f"*/{MANIFEST}")))
+    return [path.parent for path in files if path.is_file()]
 
 
 def _tried(where: str, skipped: Skipped, read: Callable[[], list[Found]]) -> Iterator[Found]:
@@ -161,18 +185,20 @@ def _of_namespace(name: str, skipped: Skipped, patience: Patience) -> Iterator[F
     api = connect(patience)
     disable_progress_bars()
     try:
+        look_up(api, patience)
         listed = patiently(lambda: list(api.list_models(author=name, full=True)), patience)
     except Exception as error:
-        told = refusal(error, name)
-        mend = told.mend or "Try again later"
-        raise FactoryError(told.what, where=f"--from {name}", mend=mend) from error
+        told = refusal(error, name, sending=False)
+        what = f"there is no folder of that name, and {told.what}"
+        raise FactoryError(what, where=f"--from {name}", mend=told.mend) from error
     ours = [one for one in listed if any(file.rfilename == MANIFEST for file in one.siblings or ())]
     if not ours:
         there = f"{len(listed)} models there, none" if listed else "no models there"
         mend = (
             "Look at the name, whether HF_ENDPOINT is the Hub you mean, and whether your token may see them"
         )
-        raise FactoryError(f"{there} published by the factory", where=f"--from {name}", mend=mend)
+        what = f"there is no folder of that name, and on the Hub {there} published by the factory"
+        raise FactoryError(what, where=f"--from {name}", mend=mend)
     for one in sorted(ours, key=lambda model: str(model.id)):
         yield from _fetched(api, str(one.id), str(one.sha), skipped, patience)
 

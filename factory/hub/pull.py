@@ -74,11 +74,11 @@ def pull(
         raise
     except OSError as error:
         if error.filename is None and error.errno is None:  # an HTTP error is one too
-            raise refusal(error, name) from error
+            raise refusal(error, name, sending=False) from error
         mend = "Name a folder that may be written, with --out"
         raise FactoryError(error.strerror or str(error), where=str(place), mend=mend) from error
     except Exception as error:
-        raise refusal(error, name) from error
+        raise refusal(error, name, sending=False) from error
     return Pulled(manifest, place, commit, fresh=True)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeVar
 
+from factory.endpoint import check_endpoint, is_local
 from factory.errors import FactoryError
 
 Answer = TypeVar("Answer")
@@ -38,7 +39,12 @@ class Patience:
 
 
 def connect(patience: Patience, token: str | None = None, endpoint: str | None = None) -> Any:
-    """A HfApi whose calls end: from now on all calls of huggingface_hub in this process do."""
+    """A HfApi whose calls end: from now on all calls of huggingface_hub in this process do.
+
+    Raises:
+        FactoryError: HF_ENDPOINT is no address.
+    """
+    check_endpoint()
     from huggingface_hub import HfApi
 
     _set_deadline(patience.seconds)
@@ -91,6 +97,26 @@ def patiently(call: Callable[[], Answer], patience: Patience) -> Answer:
     return retrying(call)
 
 
+def look_up(api: Any, patience: Patience) -> None:
+    """Asks the Hub for next to nothing: whoever lists goes on once it answers.
+
+    huggingface_hub's lists try again by themselves, for a minute, and say so each time.
+
+    Raises:
+        Exception: what refuses or breaks a single call; `refusal` tells it.
+    """
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    headers = build_hf_headers(token=api.token, library_name="factory")
+
+    def ask() -> None:
+        hf_raise_for_status(
+            get_session().get(f"{api.endpoint}/api/models", params={"limit": 1}, headers=headers)
+        )
+
+    patiently(ask, replace(patience, tries=min(patience.tries, 3)))
+
+
 def pause(attempt: int, error: Any, patience: Patience) -> float:
     """Seconds to wait after a failed attempt, counted from 1."""
     asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
@@ -98,26 +124,33 @@ def pause(attempt: int, error: Any, patience: Patience) -> float:
     return max(own, min(float(asked), 300.0)) if asked.isdigit() else own
 
 
-def refusal(error: Exception, where: str) -> FactoryError:
+def refusal(error: Exception, where: str, *, sending: bool = True) -> FactoryError:
     """What a person is told of an error of the Hub or on the way to it.
 
     Args:
         error: of huggingface_hub or its HTTP client.
         where: the repository.
+        sending: whether something is published; else it is only read.
     """
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
-    again = "Run the same command again: what was sent is kept"
+    again = "Run the same command again"
+    if sending:
+        again += ": what was sent is kept"
     if isinstance(error, FactoryError):
         return error
     if isinstance(error, OfflineModeIsEnabled):
-        return FactoryError("HF_HUB_OFFLINE is set", where=where, mend="Unset it to publish")
+        return FactoryError(
+            "HF_HUB_OFFLINE is set",
+            where=where,
+            mend=f"Unset it to {'publish' if sending else 'ask the Hub'}",
+        )
     if isinstance(error, LocalTokenNotFoundError):
-        return FactoryError("there is no token for the Hub", where=where, mend=_LOGIN)
+        return FactoryError("there is no token for the Hub", where=where, mend=_login())
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         said = " ".join((error.server_message or error.response.reason_phrase or "").split())
-        mend = _MENDS.get(status, again)
+        mend = _login() if status == 401 else _MENDS.get(status, again)
         return FactoryError(f"the Hub answers {status}: {said}"[:300], where=where, mend=mend)
     if _has_no_xet(error):
         mend = "Set HF_HUB_DISABLE_XET=1, so that files go through Git LFS, and run the same command again"
@@ -139,9 +172,14 @@ def _asked(error: Exception) -> str:
         return ""
 
 
-_LOGIN = "Run `hf auth login`, or set HF_TOKEN, with a token that may write"
+def _login() -> str:
+    """Where a token comes from: `hf auth login` has none for a Hub of this machine."""
+    if is_local():
+        return "Set HF_TOKEN_PATH to the file that `factory hub serve` prints, which has its token"
+    return "Run `hf auth login`, or set HF_TOKEN, with a token that may write"
+
+
 _MENDS = {
-    401: _LOGIN,
     403: "Use a token that may write there",
     404: "Look at the name, and whether the token may see it",
     429: "Wait a few minutes and run the same command again",
@@ -170,7 +208,7 @@ def check_token(api: Any, namespace: str, patience: Patience, *, as_guest: bool 
         raise refusal(error, namespace) from error
     role = me.get("auth", {}).get("accessToken", {}).get("role")
     if role == "read":
-        raise FactoryError("the token may only read", where=namespace, mend=_LOGIN)
+        raise FactoryError("the token may only read", where=namespace, mend=_login())
     if as_guest:
         return str(me["name"])
     roles = {one["name"]: one.get("roleInOrg") for one in me.get("orgs", [])} | {me["name"]: "admin"}

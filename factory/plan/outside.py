@@ -15,7 +15,7 @@ from factory.data.files import PartError, Wanted
 from factory.data.first_rows import check_rows, check_texts, count_rows
 from factory.data.rows import Columns, DataSpec
 from factory.errors import FactoryError
-from factory.hub_files import GatedError
+from factory.hub_files import GatedError, NotAskedError
 from factory.models.architectures import Architecture, architecture_of, block_count
 from factory.models.headers import StoredTensor
 from factory.plan.benchmarks import find_benchmarks, shots_of
@@ -77,18 +77,23 @@ class Outside:
     draft: DraftSources | None = None
 
 
-def gather(recipe: Recipe) -> Outside:
+def gather(recipe: Recipe, here: bool = True) -> Outside:
     """Finds and checks all that a recipe refers to.
+
+    Args:
+        recipe: the recipe.
+        here: whether it is this machine that trains, and has to have what that needs.
 
     Raises:
         FactoryError: the first thing that cannot be used, with its line in the recipe.
     """
     shots = shots_of(recipe.evaluate, recipe.where)  # names first: they cost nothing to check
-    _check_installed(recipe)
+    if here:
+        _check_installed(recipe)
     where = recipe.where("base", "model")
     try:
         base = resolve_model(recipe.base.model, recipe.base.revision, where, recipe.folder)
-    except GatedError:  # what can be seen without it is looked at first: it may be all that there is to see
+    except (GatedError, NotAskedError):  # what can be seen without it is looked at first: it may be all
         _check_data(recipe, shots)
         raise
     if base.path is not None and not has_chat_template(base.path):

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from factory.data.mixture import MOST
 from factory.data.rows import Columns
 from factory.nearest import suggest
+from factory.recipe.licence import spelt
 from factory.refused import refuse, refused
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # names become folders and file names
@@ -104,7 +105,7 @@ class Publish(Written):
 
     push: Names
     namespace: Annotated[str, Field(pattern=NAME)] | None = None
-    license: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")] | None = None
+    license: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$"), AfterValidator(spelt)] | None = None
     datasets: Annotated[
         Annotated[bool, Tag("all")] | Annotated[Names, Tag("named")],
         Discriminator(lambda value: "named" if isinstance(value, list | tuple) else "all"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,7 +86,23 @@ def test_nobodys_models_and_a_silent_hub_are_one_line(published: Desk) -> None:
     )
     line = published.refused("leaderboard", "build", "--from", "acme", "--out", "none")
     published.hub.faults()
-    assert "--from acme: the Hub answers 503" in line and not (published.folder / "none").exists()
+    assert "--from acme: there is no folder of that name, and the Hub answers 503" in line
+    assert not (published.folder / "none").exists()
+
+
+def test_a_hub_that_is_not_there_is_told_at_once_and_in_one_line(published: Desk) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        place = f"127.0.0.1:{nobody.getsockname()[1]}"
+        began = time.monotonic()
+        code, _, err = published.factory(
+            "leaderboard", "build", "--from", "acme", "--out", "none", HF_ENDPOINT=f"http://{place}"
+        )
+    assert (code, time.monotonic() - began < 20) == (2, True)
+    assert err == (
+        f"error: --from acme: there is no folder of that name, and the Hub at {place} does not answer "
+        "(ConnectError). Run the same command again.\n"
+    )
 
 
 def test_it_is_published_whole_and_again_only_what_changed(published: Desk) -> None:

@@ -86,6 +86,16 @@ def test_a_base_is_told_and_found_by_its_own_name(
     assert "sandbox/base" in {row["name"] for row in boards.data(tmp_path / "board")["models"]}
 
 
+@pytest.mark.parametrize("other", ["llama-drop3/base", "sandbox/base"])
+def test_a_model_is_not_compared_with_itself(
+    other: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["compare", "llama-drop3/base", other, "--runs-dir", str(runs)]) == 2
+    assert capsys.readouterr().err == (
+        "error: 'sandbox/base' is one and the same model twice. Name two models.\n"
+    )
+
+
 def test_a_base_that_runs_evaluated_differently_is_named_by_a_run(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

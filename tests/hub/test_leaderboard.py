@@ -180,6 +180,27 @@ def test_what_is_no_source_and_what_is_no_place_are_refused(runs: Path, tmp_path
     assert (tmp_path / "taken" / "thesis.tex").read_text() == "mine" and not (tmp_path / "out").exists()
 
 
+def test_a_misspelt_folder_is_told_before_the_hub_is_asked(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(board_sources, "_of_namespace", lambda name, *_: asked.append(name) or iter(()))
+    monkeypatch.chdir(runs.parent)
+    (runs.parent / "rusm").mkdir()  # likest, but no source of models
+    build = ["leaderboard", "build", "--out", str(tmp_path / "out"), "--from"]
+    assert call([*build, "rusn"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --from: there is no folder 'rusn'. Write 'runs', if that is meant, or 'hf://rusn' for a user "
+        "or an organisation of the Hub.\n"
+    )
+    assert call([*build, "./rusn"]) == 2
+    assert "Write 'runs', if that is meant.\n" in capsys.readouterr().err
+    assert asked == []
+    call([*build, "hf://rusn"])
+    call([*build, "acme"])
+    assert asked == ["rusn", "acme"]
+
+
 def test_the_command_counts_and_warns(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (runs / "cut").mkdir()
     (runs / "cut" / "run.json").write_text("{")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 from local_hub import Served
 
@@ -189,6 +191,18 @@ def test_the_command_serves_and_its_settings_are_all_a_client_needs(tmp_path: Pa
         process.terminate()
         process.wait(20)
         process.stdout.close()
+
+
+def test_it_is_ended_by_an_interruption_without_a_word(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "factory.cli", "hub", "serve", "--root", str(tmp_path), "--port", "0"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([*command, "--json"], stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout is not None
+    url = json.loads(process.stdout.readline())["endpoint"]
+    httpx2.get(f"{url}/", headers={"Connection": "close"})  # it serves by now
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "", "")
 
 
 def test_a_taken_port_is_one_line(hub: Served, tmp_path: Path) -> None:

@@ -29,6 +29,13 @@ def test_a_card_is_rendered_and_its_pictures_come_from_the_repository(hub: Serve
     assert picture.headers["content-type"] == "image/png"
 
 
+def test_the_home_page_has_all_settings_of_a_terminal(hub: Served) -> None:
+    page = hub.ask("GET", "/", None).text
+    token = hub.root.resolve() / "token"
+    for line in (f"HF_ENDPOINT={hub.url}", "HF_HUB_DISABLE_XET=1", f"HF_TOKEN_PATH={token}"):
+        assert f"export {line}" in page
+
+
 def test_links_to_what_is_rehearsed_here_lead_here(hub: Served) -> None:
     hub.create()
     hub.create("acme/rows", "dataset")

@@ -63,6 +63,8 @@ def test_a_miniature_is_published_on_this_machine_alone(desk: Desk) -> None:
     command = ("publish", "tiny", "--namespace", "acme")
     code, _, err = factory(desk.hub, home, *command, HF_ENDPOINT="http://hub.invalid:1")
     assert code == 2 and "a miniature is not published on hub.invalid" in err
+    code, _, err = factory(desk.hub, home, *command, HF_ENDPOINT=desk.hub.url.removeprefix("http://"))
+    assert code == 2 and err.startswith("error: HF_ENDPOINT: ") and len(err.splitlines()) == 1
     assert [one["changed"] for one in desk.publish()] == [True, True]
 
 

@@ -121,7 +121,7 @@ def test_a_stranger_opens_a_pull_request(desk: Desk) -> None:
         ("reader", "acme: the token may only read"),
         ("bob", "'bob' may only read in this namespace"),
         ("eve", "the token's user 'eve' is not in this namespace"),
-        (None, "hf auth login"),
+        (None, "Set HF_TOKEN_PATH to the file that `factory hub serve` prints"),
     ],
 )
 def test_who_may_not_write_is_told_before_anything_is_sent(desk: Desk, who: str | None, said: str) -> None:

@@ -142,7 +142,7 @@ def test_all_that_shows_its_scores_says_so(tmp_path: Path, capsys: pytest.Captur
     text = "\n".join(line for line in short.splitlines() if "plain" not in line)
     text += "\nsweep: {prune.drop: [4, 24]}\n"
     runs = tmp_path / "runs"
-    alone = ["--set", "evaluate.tasks=[arc]", "--runs-dir", str(runs)]
+    alone = ["--set", "evaluate.tasks=[gsm8k]", "--runs-dir", str(runs)]
     assert call(["run", str(write(tmp_path, text)), "--miniature", *alone]) == 0
     assert "Miniature: " in capsys.readouterr().out
     folder = runs / "far-miniature"

@@ -22,6 +22,7 @@ from factory import front_matter
 from factory.hub.local import cards, collections
 from factory.hub.local.accounts import readable
 from factory.hub.local.blobs import MissingError
+from factory.hub.local.settings import exports
 from factory.hub.local.storage import KINDS, Commit, Kind, Repository
 from factory.hub.local.wire import (
     COOKIE,
@@ -106,7 +107,8 @@ async def index(request: Request) -> Response:
     caller, store = caller_of(request), hub_of(request).store
     found = {kind: [one for one in store.all(kind) if readable(one, caller)] for kind in KINDS}
     groups = [one for one in collections.every(store) if not one.private]
-    return _page("index.html.jinja", found=found, collections=groups, endpoint=origin(request), base=_base)
+    words = {"endpoint": origin(request), "exports": exports(origin(request), store.root), "base": _base}
+    return _page("index.html.jinja", found=found, collections=groups, **words)
 
 
 def _frame(request: Request, tab: str) -> tuple[Repository, Commit, dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
@@ -70,8 +70,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(root: Path, listening: socket.socket, *, faults: bool = False) -> None:
-    """Serves until it is interrupted."""
-    _server(root, faults).run([listening])
+    """Serves until it is interrupted, which is how it ends well."""
+    with suppress(KeyboardInterrupt):  # uvicorn stops first, and raises it then
+        _server(root, faults).run([listening])
 
 
 def _server(root: Path, faults: bool):  # type: ignore[no-untyped-def]
