@@ -9,6 +9,7 @@ from pathlib import Path
 import drifted
 import pytest
 from card_runs import build
+from markdown_it import MarkdownIt
 
 from factory.hub.card import model_card
 
@@ -38,6 +39,12 @@ def test_a_card_has_its_models_drift_beside_the_others(run: Path) -> None:
     assert "30 of math (split test)" in said and "the base's own mean hidden state" in said
     for table in re.findall(r"(?:^\|.*\n)+", said, re.MULTILINE):
         assert len({line.strip().count("|") for line in table.splitlines()}) == 1
+
+
+def test_the_caveat_of_general_text_is_no_row_of_the_table(run: Path) -> None:
+    caveat = "Blocks were chosen over texts of sandbox/corpus"
+    page = MarkdownIt("commonmark").enable("table").render(section(card(run, "math-self")))
+    assert f"<p>{caveat}" in page and f"<td>{caveat}" not in page
 
 
 def test_the_card_of_the_pruned_model_has_its_own(run: Path) -> None:

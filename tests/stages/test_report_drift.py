@@ -62,7 +62,10 @@ def test_the_page_says_where_prompts_come_from_and_what_was_left_out(made: Made)
     assert (
         "as vectors of the base's own mean hidden state (two unrelated responses of the base: 0.480" in said
     )
-    assert "General text: 40 texts of sandbox/corpus, 1,180 tokens." in said
+    assert (
+        "General text: 40 texts of sandbox/corpus, 1,180 tokens; blocks were chosen over texts of these, "
+        "so its perplexity may flatter the pruned model." in said
+    )
 
 
 def test_text_over_which_blocks_were_chosen_is_said_to_be_so(made: Made) -> None:
