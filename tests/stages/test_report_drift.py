@@ -123,6 +123,40 @@ def test_forgotten_are_documents_outside_of_what_was_trained(made: Made) -> None
     assert "| text-self | none: all tasks train what it was trained for |" in section(made[1])
 
 
+def test_what_training_forgot_is_told_against_the_pruned_model(made: Made) -> None:
+    found = {row["name"]: row for row in made[0]["drift"]["forgetting"]}
+    assert found["pruned"]["against_pruned"] is None
+    won = lost = before = 0
+    means = []
+    for task in ("arc", "mmlu"):
+        base, pruned, ours = (
+            np.array(reported.score_rows(task, name)["score"]) for name in ("base", "pruned", "math-self")
+        )
+        won += int(((pruned == 0) & (ours == 1)).sum())
+        lost += int(((pruned == 1) & (ours == 0)).sum())
+        before += int(((base == 1) & (pruned == 0)).sum())
+        of = {model["name"]: model["scores"][task]["value"] for model in made[0]["models"]}
+        means.append(of["math-self"] - of["pruned"])
+    told = found["math-self"]["against_pruned"]
+    assert (told["won"], told["lost"], told["before"]) == (won, lost, before)
+    apart = told["difference"]
+    assert apart["value"] == pytest.approx(np.mean(means)) and apart["low"] < apart["value"] < apart["high"]
+    assert f"| {won} / {lost} | {pages.points(apart)} |\n" in section(made[1])
+    assert re.search(r"\n\| pruned \| .* \| \N{EN DASH} \| \N{EN DASH} \|\n", section(made[1]))
+
+
+def test_models_whose_own_responses_were_cut_are_named(made: Made) -> None:
+    drift = made[0]["drift"]
+    assert "Own responses cut at 96 tokens: pruned 1 of 60, math-sft 1 of 60" in section(made[1])
+    models = [{**model, "truncated": 3 * (model["name"] == "merged")} for model in drift["models"]]
+    page = section(pages.markdown({**made[0], "drift": {**drift, "models": models}}))
+    assert "Own responses cut at 96 tokens: merged 3 of 60." in page
+    models = [{**model, "truncated": 0} for model in models]
+    assert "Own responses cut" not in section(
+        pages.markdown({**made[0], "drift": {**drift, "models": models}})
+    )
+
+
 def test_what_goes_with_what_is_said_with_its_number_and_no_more(made: Made) -> None:
     both = made[0]["drift"]["correlations"]
     assert [(one["over"], one["n"]) for one in both] == [
