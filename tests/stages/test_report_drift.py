@@ -235,6 +235,24 @@ def test_names_of_models_that_lie_together_lie_on_nothing(made: Made) -> None:
         assert axes.get_window_extent().contains(*box.min) and axes.get_window_extent().contains(*box.max)
 
 
+@pytest.mark.parametrize("copies", [1, 4])
+def test_the_base_is_a_point_without_drift_with_its_name_beside_it(made: Made, copies: int) -> None:
+    from matplotlib.text import Text
+
+    models = made[0]["drift"]["models"] * copies  # twenty models have no names, the base has
+    figure = drift_picture.against_recovery(models, 0.95)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert (0.0, 1.0) in {
+        tuple(map(float, line.get_xydata()[0])) for line in axes.lines if line.get_marker() == "*"
+    }
+    (said,) = [text for text in axes.texts if text.get_text() == "base: 100 %, no drift"]
+    box, point = Text.get_window_extent(said), axes.transData.transform((0.0, 1.0))
+    near = 0.15 * axes.get_window_extent().width
+    assert box.x0 - near < point[0] < box.x1 and abs(box.y0 - point[1]) < near
+    assert len(axes.texts) == (1 + len(models) if copies == 1 else 1)
+
+
 def test_pictures_of_models_without_figures(made: Made) -> None:
     models = [{**model, "recovery": None} for model in made[0]["drift"]["models"]]
     figure = drift_picture.against_recovery(models, 0.95)
