@@ -30,7 +30,7 @@ pytestmark = [
 # The same steps in a fraction of the time.
 SMALL = (
     "prune.calibration.rows=8", "datasets.math.rows=12", "datasets.chat.rows=12",
-    "train.sft.max_steps=3", "evaluate.limit=4",
+    "train.sft.max_steps=3", "evaluate.limit=4", "drift.rows=4",
 )  # fmt: skip
 
 
@@ -87,6 +87,8 @@ def test_both_recipes_go_from_the_hubs_rows_to_the_report_and_both_engines_write
     for folder in (here, served):
         report = json.loads((folder / "report.json").read_text())
         assert [m["name"] for m in report["models"]] == ["base", "pruned", "sft", "self", "merged"]
+        assert [m["name"] for m in report["drift"]["models"]] == ["pruned", "sft", "self", "merged"]
+        assert report["drift"]["base"]["prompts"]["chat"]["skipped"] == 12  # Dolly has one split
         assert "scored benchmark: 7 with 6 documents of gsm8k" in (folder / "report.md").read_text()
         assert (folder / "examples.md").read_text().count("| question |") >= 4
     for dataset in ("math", "chat"):

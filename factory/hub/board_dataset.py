@@ -67,7 +67,7 @@ def columns(tasks: Sequence[str]) -> dict[str, dict[str, Column]]:
         **{name: more.title for name, more in MORE.items()},
         "tokens_per_second": "of generating, median round",
     }.items():
-        rounds = name in ("tokens_per_second", "speed_up")
+        rounds = name in ("tokens_per_second", "latency", "speed_up")
         ends = "lowest and highest round" if rounds else "ends of the 95 % interval"
         models[name] = Column("double", meaning)
         models |= {f"{name}_low": Column("double", ends), f"{name}_high": Column("double", "see above")}

@@ -183,6 +183,7 @@ def _told(run: Finished, variant: str, siblings: Mapping[str, str]) -> dict[str,
         "drift": moved and {
             "base": run.records[f"drift/{BASE}"],
             "models": {name: run.records[f"drift/{name}"]["facts"] for name in moved},
+            "forgotten": next(row for row in report["drift"]["forgetting"] if row["name"] == variant),
         },
         "wholes": {
             task: card_metadata.not_whole(run, task, variant) for task in report["tasks"]

@@ -14,7 +14,6 @@ from factory.stages.pictures import STYLES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Annotation
 
 BINS = 48
 LABELLED = 12  # points up to which each has its name beside it
@@ -28,6 +27,11 @@ _PLACES = [
 ]
 _FAR = 26.0  # from there on a line leads to the name
 _LEADER = {"arrowstyle": "-", "color": "#7f7f7f", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 6}
+_BASE = {
+    "name": "base: 100 %, no drift",
+    "kl": dict.fromkeys(("value", "low", "high"), 0.0),
+    "recovery": dict.fromkeys(("value", "low", "high"), 1.0),
+}
 
 
 def similarities(drift: Mapping[str, Any]) -> Figure:
@@ -108,12 +112,11 @@ def against_recovery(models: Sequence[Mapping[str, Any]], confidence: float) -> 
             elinewidth=1.8, capsize=4, linestyle="none", label=None if label in labelled else label,
         )  # fmt: skip
         labelled.add(label)
-    axes.axhline(1.0, color="black", linestyle="--", linewidth=1.2)
-    base = axes.annotate(
-        "base: 100 %, no drift", (1.0, 1.0), xycoords=axes.get_yaxis_transform(), xytext=(-4, 4),
-        textcoords="offset points", ha="right", va="bottom", fontsize=11,
-    )  # fmt: skip
-    axes.set_xlim(left=0.0)
+    if shown:
+        axes.axhline(1.0, color="#7f7f7f", linestyle="--", linewidth=0.8, alpha=0.6)
+        axes.plot(0.0, 1.0, color="black", marker="*", markersize=14, linestyle="none")
+        # A little of the left, so that the base's mark is whole; no drift is below zero.
+        axes.set_xlim(left=-0.03 * max(model["kl"]["high"] for model in shown))
     axes.margins(x=0.12, y=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
@@ -125,19 +128,19 @@ def against_recovery(models: Sequence[Mapping[str, Any]], confidence: float) -> 
     axes.spines[["top", "right"]].set_visible(False)
     if labelled:
         figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False)
-    if len(shown) <= LABELLED:
-        _label(figure, axes, shown, base)
+    if shown:
+        _label(figure, axes, [_BASE, *shown], 1 + len(shown) if len(shown) <= LABELLED else 1)
     return figure
 
 
-def _label(figure: Figure, axes: Axes, models: Sequence[Mapping[str, Any]], base: Annotation) -> None:
-    """Writes every model's name beside its point: at the nearest place where it lies on nothing else.
+def _label(figure: Figure, axes: Axes, models: Sequence[Mapping[str, Any]], named: int) -> None:
+    """Writes models' names beside their points: at the nearest place where one lies on nothing else.
 
     Args:
         figure: with a canvas that can draw.
         axes: with all else drawn, whose limits are final.
         models: the points.
-        base: what is written in the picture already.
+        named: how many of the first of them are named.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
@@ -151,7 +154,7 @@ def _label(figure: Figure, axes: Axes, models: Sequence[Mapping[str, Any]], base
         cast(FigureCanvasAgg, figure.canvas).get_renderer(),
     )
     line = axes.transData.transform((0.0, 1.0))[1]
-    taken = [base.get_window_extent(), Bbox.from_extents(inside.x0, line - dot, inside.x1, line + dot)]
+    taken = [Bbox.from_extents(inside.x0, line - dot, inside.x1, line + dot)]
     for model in models:
         x, y = model["kl"], model["recovery"]
         (left, low), (right, high), (over, up) = axes.transData.transform(
@@ -161,7 +164,7 @@ def _label(figure: Figure, axes: Axes, models: Sequence[Mapping[str, Any]], base
         taken.append(Bbox.from_extents(over - near, up - near, over + near, up + near))
         taken.append(Bbox.from_extents(min(left, over), up - thin, max(right, over), up + thin))
         taken.append(Bbox.from_extents(over - thin, min(low, up), over + thin, max(high, up)))
-    for model in sorted(models, key=lambda one: -one["recovery"]["value"]):
+    for model in sorted(models[:named], key=lambda one: -one["recovery"]["value"]):
         point = (model["kl"]["value"], model["recovery"]["value"])
         best, fewest = None, math.inf
         for place in _PLACES:

@@ -28,7 +28,7 @@ from factory.stages import (
 from factory.stages.report_content import assemble, content_of
 from factory.tasks import lighteval_results
 
-VERSION = 10
+VERSION = 11
 LIBRARIES = ("jinja2", "matplotlib", "numpy")
 Kind = Literal["base", "pruned", "trained", "merged"]
 

@@ -1,8 +1,9 @@
 """What the report says of drift: the steps' figures, paired differences, forgetting, what goes with what.
 
 Under report.py. The figures of a model stand in its step's record; here models are compared on the same
-prompts, and recovery is laid beside drift. Forgetting is told from the scored documents: those outside
-of what a variant was trained for, which the base answers rightly and the variant does not.
+prompts, and recovery is laid beside drift. Forgetting is told from the scored documents outside of what a
+variant was trained for: those that the base answers rightly and the variant does not, which pruning and
+training lost together, and the same documents against the pruned model, which tell what training did.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def assemble(
         return None
     base = records["drift.base"]
     rows = {m["name"]: _rows(inputs[f"drift.{m['name']}"]) for m in models if m["kind"] != "base"}
+    pruned = next((model["name"] for model in models if model["kind"] == "pruned"), None)
     told = [
         {
             **{key: model[key] for key in ("name", "kind", "targets", "blocks", "recovery")},
@@ -65,7 +67,7 @@ def assemble(
             for row in comparisons
         ],
         "forgetting": [
-            _forgotten(settings, paired, model["name"], models[0]["name"])
+            _forgotten(settings, paired, model["name"], models[0]["name"], pruned)
             for model in models
             if model["name"] in rows
         ],
@@ -92,8 +94,15 @@ def _apart(ours: Rows, theirs: Rows, settings: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _forgotten(settings: Settings, paired: Paired, model: str, base: str) -> dict[str, Any]:
-    """What a model lost of what it was not trained for."""
+def _forgotten(
+    settings: Settings, paired: Paired, model: str, base: str, pruned: str | None
+) -> dict[str, Any]:
+    """What a model lost of what it was not trained for.
+
+    `against_pruned`, None of the pruned model itself, has the documents won and lost to the pruned model and
+    the difference of the mean scores; `before`, how many of those that the base answers rightly were lost to
+    pruning, before any training.
+    """
     from dataclasses import asdict
 
     from factory.drift.figures import share
@@ -103,6 +112,7 @@ def _forgotten(settings: Settings, paired: Paired, model: str, base: str) -> dic
     told: dict[str, Any] = {"name": model, "taught": list(taught), "outside": outside}
     if not outside:
         return told
+    among = paired.among(outside)
     right, kept, groups = [], [], list[str]()
     for task in outside:
         theirs, ours = (paired.samples(one, task) for one in (base, model))
@@ -123,8 +133,20 @@ def _forgotten(settings: Settings, paired: Paired, model: str, base: str) -> dic
         "lost": int(sum(lost)),
         "won": int(sum(won)),
         **{name: found.estimate if found else None for name, found in shares.items()},
-        "difference": asdict(paired.among(outside).difference(model, base)),
+        "difference": asdict(among.difference(model, base)),
         "tasks": {task: asdict(paired.difference(model, base, task)) for task in outside},
+        "against_pruned": _since(among, model, base, pruned) if pruned and pruned != model else None,
+    }
+
+
+def _since(among: Paired, model: str, base: str, pruned: str) -> dict[str, Any]:
+    """What became of the documents since the blocks went: the model beside the pruned one."""
+    from dataclasses import asdict
+
+    return {
+        "before": among.counts(pruned, base).lost,
+        **asdict(among.counts(model, pruned)),
+        "difference": asdict(among.difference(model, pruned)),
     }
 
 
@@ -211,6 +233,19 @@ def correlated(found: Mapping[str, Any]) -> str:
     return f"over {found['over']} {figures} (n = {n}, p = {found['p']:.2g}): {said}{few}"
 
 
+def cut(models: Sequence[Mapping[str, Any]]) -> str:
+    """Which models' own responses ran into the limit: `math-sft 3 of 80, merged 1 of 80`; empty for none.
+
+    Args:
+        models: with `name`, `truncated` and `responses`.
+    """
+    return ", ".join(
+        f"{model['name']} {model['truncated']:,} of {model['responses']:,}"
+        for model in models
+        if model["truncated"]
+    )
+
+
 def asked(prompts: Mapping[str, Mapping[str, Any]]) -> str:
     """Where the prompts come from: `40 of math (split test)`."""
     said = []
@@ -247,4 +282,11 @@ def _bracketed(estimate: Mapping[str, float], sign: str) -> str:
     return f"{value} [{low}, {high}]"
 
 
-FILTERS = {"figured": figured, "signed": signed, "shared": shared, "correlated": correlated, "asked": asked}
+FILTERS = {
+    "figured": figured,
+    "signed": signed,
+    "shared": shared,
+    "correlated": correlated,
+    "asked": asked,
+    "cut": cut,
+}

@@ -170,6 +170,23 @@ def test_charts_are_there_with_intervals_and_can_be_walked_by_keyboard(page: Pat
         assert looked.page.get_by_label("First model").input_value() == said.split(" (")[0]
 
 
+def test_small_figures_have_three_significant_digits(tmp_path: Path, browser: Any) -> None:
+    figures = [0.0326, 0.0412, 1.5, 123.4]
+    models = []
+    for i, kl in enumerate(figures):
+        score = {"value": 0.5, "low": 0.4, "high": 0.6}
+        row = Row(
+            key=f"{i:016x}", name=f"run/m{i}", run="run", variant=f"m{i}", base="base", revision="0" * 40,
+            method="SFT", blocks=4, removed=1, parameters=10**6, parameters_removed=0.25, suite="s",
+            scores={"a": score}, average=score, more={"kl": {"value": kl, "low": kl / 2, "high": 2 * kl}},
+        )  # fmt: skip
+        models.append((row, None))
+    board_page.write(models, tmp_path / "page")
+    with boards.opened(browser, tmp_path / "page") as looked:
+        assert sorted(looked.column("KL")) == ["0.0326", "0.0412", "1.50", "123"]
+        assert "0.0163\u20130.0652" in looked.page.locator("#models").inner_text()
+
+
 def test_models_of_one_size_do_not_cover_each_other(tmp_path: Path, browser: Any) -> None:
     page = boards.alike(tmp_path / "few", [0.5, 0.5, 0.51, 0.52])
     for size in ({}, {"width": 390, "height": 844}):

@@ -162,6 +162,9 @@ def test_the_dataset_loads_and_says_what_the_page_says(runs: Path, tmp_path: Pat
         )
     card = (tmp_path / "out" / "dataset" / "README.md").read_text()
     assert all(f"| `{name}` |" in card for one in (models, answers, sets) for name in one.column_names)
+    for name in ("latency", "tokens_per_second", "speed_up"):
+        assert f"| `{name}_low` | `double` | lowest and highest round |" in card, name
+    assert "| `kl_low` | `double` | ends of the 95 % interval |" in card
     assert {row["documents"] for row in answers} == set(sets["documents"])
     lengths = {row["documents"]: len(row["prompt"]) for row in sets}
     assert all(len(row["scores"]) == lengths[row["documents"]] for row in answers)

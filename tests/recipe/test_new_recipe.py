@@ -28,7 +28,7 @@ def test_it_is_right_as_it_stands(tmp_path: Path, capsys: pytest.CaptureFixture[
     out = tmp_path / "mine.yaml"
     assert new("mine", "--base", "sandbox/base", "--out", str(out)) == 0
     assert call(["validate", str(out)]) == 0
-    assert "is valid: 15 steps" in capsys.readouterr().out
+    assert "is valid: 21 steps" in capsys.readouterr().out
 
 
 def test_its_figures_are_the_bases(tmp_path: Path) -> None:
@@ -39,6 +39,7 @@ def test_its_figures_are_the_bases(tmp_path: Path) -> None:
     assert new("mine", "--base", str(model), "--out", str(out)) == 0
     recipe = load_recipe(out)
     assert (recipe.base.model, recipe.prune.drop) == ("../models/tiny", 2)
+    assert recipe.drift and recipe.drift.rows == 100 and recipe.drift.text
     assert recipe.publish is not None and recipe.publish.license == "mit"
 
 

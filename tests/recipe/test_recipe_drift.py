@@ -14,7 +14,8 @@ from factory.errors import FactoryError
 from factory.plan.make import make_plan
 from factory.plan.plan import Plan
 from factory.plan.sweep import plan_file
-from factory.recipe.recipe import load_recipe
+from factory.recipe.recipe import Recipe, load_recipe
+from factory.recipe.sweep import load
 
 LINES = RECIPE.replace("id: math, ", "id: math, rows: 3, ").replace("id: chat, ", "id: chat, rows: 2, ")
 DRIFT = (
@@ -26,6 +27,7 @@ drift:
   domains: {chat: [arc]}
 """
 )
+SHIPPED = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 LAST = len(DRIFT.splitlines())
 
 
@@ -45,6 +47,13 @@ def plan(path: Path, *overrides: str) -> Plan:
 
 def key(found: Plan, name: str) -> str:
     return found.step(name).key
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_shipped_recipe_asks_a_few_prompts_in_miniature_too(path: Path) -> None:
+    for miniature in (False, True):
+        found = load(path, ["sweep={}"], miniature)
+        assert isinstance(found, Recipe) and found.drift and found.drift.rows <= 200
 
 
 def test_every_model_has_a_step_behind_that_of_the_base(recipe: Path) -> None:

@@ -62,7 +62,10 @@ def test_the_page_says_where_prompts_come_from_and_what_was_left_out(made: Made)
     assert (
         "as vectors of the base's own mean hidden state (two unrelated responses of the base: 0.480" in said
     )
-    assert "General text: 40 texts of sandbox/corpus, 1,180 tokens." in said
+    assert (
+        "General text: 40 texts of sandbox/corpus, 1,180 tokens; blocks were chosen over texts of these, "
+        "so its perplexity may flatter the pruned model." in said
+    )
 
 
 def test_text_over_which_blocks_were_chosen_is_said_to_be_so(made: Made) -> None:
@@ -118,6 +121,40 @@ def test_forgotten_are_documents_outside_of_what_was_trained(made: Made) -> None
     means = [np.mean([models[name]["scores"][task]["value"] for task in ("arc", "mmlu")]) for name in ("math-self", "base")]  # noqa: E501  # fmt: skip
     assert row["difference"]["value"] == pytest.approx(means[0] - means[1])
     assert "| text-self | none: all tasks train what it was trained for |" in section(made[1])
+
+
+def test_what_training_forgot_is_told_against_the_pruned_model(made: Made) -> None:
+    found = {row["name"]: row for row in made[0]["drift"]["forgetting"]}
+    assert found["pruned"]["against_pruned"] is None
+    won = lost = before = 0
+    means = []
+    for task in ("arc", "mmlu"):
+        base, pruned, ours = (
+            np.array(reported.score_rows(task, name)["score"]) for name in ("base", "pruned", "math-self")
+        )
+        won += int(((pruned == 0) & (ours == 1)).sum())
+        lost += int(((pruned == 1) & (ours == 0)).sum())
+        before += int(((base == 1) & (pruned == 0)).sum())
+        of = {model["name"]: model["scores"][task]["value"] for model in made[0]["models"]}
+        means.append(of["math-self"] - of["pruned"])
+    told = found["math-self"]["against_pruned"]
+    assert (told["won"], told["lost"], told["before"]) == (won, lost, before)
+    apart = told["difference"]
+    assert apart["value"] == pytest.approx(np.mean(means)) and apart["low"] < apart["value"] < apart["high"]
+    assert f"| {won} / {lost} | {pages.points(apart)} |\n" in section(made[1])
+    assert re.search(r"\n\| pruned \| .* \| \N{EN DASH} \| \N{EN DASH} \|\n", section(made[1]))
+
+
+def test_models_whose_own_responses_were_cut_are_named(made: Made) -> None:
+    drift = made[0]["drift"]
+    assert "Own responses cut at 96 tokens: pruned 1 of 60, math-sft 1 of 60" in section(made[1])
+    models = [{**model, "truncated": 3 * (model["name"] == "merged")} for model in drift["models"]]
+    page = section(pages.markdown({**made[0], "drift": {**drift, "models": models}}))
+    assert "Own responses cut at 96 tokens: merged 3 of 60." in page
+    models = [{**model, "truncated": 0} for model in models]
+    assert "Own responses cut" not in section(
+        pages.markdown({**made[0], "drift": {**drift, "models": models}})
+    )
 
 
 def test_what_goes_with_what_is_said_with_its_number_and_no_more(made: Made) -> None:
@@ -196,6 +233,24 @@ def test_names_of_models_that_lie_together_lie_on_nothing(made: Made) -> None:
     for i, box in enumerate(boxes):
         assert not box.count_overlaps(boxes[:i]) and not box.contains(*point)
         assert axes.get_window_extent().contains(*box.min) and axes.get_window_extent().contains(*box.max)
+
+
+@pytest.mark.parametrize("copies", [1, 4])
+def test_the_base_is_a_point_without_drift_with_its_name_beside_it(made: Made, copies: int) -> None:
+    from matplotlib.text import Text
+
+    models = made[0]["drift"]["models"] * copies  # twenty models have no names, the base has
+    figure = drift_picture.against_recovery(models, 0.95)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert (0.0, 1.0) in {
+        tuple(map(float, line.get_xydata()[0])) for line in axes.lines if line.get_marker() == "*"
+    }
+    (said,) = [text for text in axes.texts if text.get_text() == "base: 100 %, no drift"]
+    box, point = Text.get_window_extent(said), axes.transData.transform((0.0, 1.0))
+    near = 0.15 * axes.get_window_extent().width
+    assert box.x0 - near < point[0] < box.x1 and abs(box.y0 - point[1]) < near
+    assert len(axes.texts) == (1 + len(models) if copies == 1 else 1)
 
 
 def test_pictures_of_models_without_figures(made: Made) -> None:

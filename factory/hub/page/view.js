@@ -11,7 +11,8 @@ const Board = (() => {
   // A tie goes to the even digit, as in the cards and the terminal: 86.25 is 86.2 everywhere.
   const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1, roundingMode: "halfEven", useGrouping: false });
   const percent = (x) => tenths.format(100 * x);
-  const three = (x) => (x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(1) : x.toFixed(2));
+  /* Three significant digits, or what stands before the point: KLs of 0.0326 and 0.0412 are not alike. */
+  const three = (x) => (Math.abs(x) >= 100 ? x.toFixed(0) : x.toPrecision(3));
   const scaled = (x) => {
     for (const [size, letter] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]])
       if (x >= size) return `${three(x / size)} ${letter}`;
