@@ -127,17 +127,16 @@ def test_the_page_and_the_command_compare_alike(runs: Path, page: Path, browser:
         return Board.compare.compared(...both);
     }"""
     with boards.opened(browser, page) as looked:
-        for x in folders:
-            for y in folders:
-                ours, theirs = compare(sides[x], sides[y]), looked.page.evaluate(script, [x, y])
-                told = {one["name"]: one for one in [*theirs["tasks"], theirs["average"]]}
-                assert set(told) == {*ours.tasks, "average"}
-                for name, line in {**ours.tasks, "average": ours.average}.items():
-                    here = [line.a, line.b, line.difference.value, line.difference.low, line.difference.high]
-                    there = [told[name][part] for part in ("a", "b", "difference", "low", "high")]
-                    assert there == pytest.approx(here, abs=3e-5)
-                    counts = (line.counts.won, line.counts.lost, line.difference.n, line.beyond_chance)
-                    assert counts == tuple(told[name][part] for part in ("won", "lost", "n", "beyond"))
+        for x, y in itertools.permutations(folders, 2):
+            ours, theirs = compare(sides[x], sides[y]), looked.page.evaluate(script, [x, y])
+            told = {one["name"]: one for one in [*theirs["tasks"], theirs["average"]]}
+            assert set(told) == {*ours.tasks, "average"}
+            for name, line in {**ours.tasks, "average": ours.average}.items():
+                here = [line.a, line.b, line.difference.value, line.difference.low, line.difference.high]
+                there = [told[name][part] for part in ("a", "b", "difference", "low", "high")]
+                assert there == pytest.approx(here, abs=3e-5)
+                counts = (line.counts.won, line.counts.lost, line.difference.n, line.beyond_chance)
+                assert counts == tuple(told[name][part] for part in ("won", "lost", "n", "beyond"))
 
 
 def test_charts_are_there_with_intervals_and_can_be_walked_by_keyboard(page: Path, browser: Any) -> None:
