@@ -26,6 +26,9 @@ def test_an_address_taken_into_an_open_page_is_shown(page: Path, browser: Any) -
         assert PAIR in looked.page.url and not looked.complaints
 
 
+# Whether the page scrolls no more, asked for half a second.
+STILL = """() => new Promise((done) => { const before = scrollY;
+    setTimeout(() => done(scrollY === before), 500); })"""
 LINKS = {"Table": "table", "Compare two": "compare", "Charts": "charts", "Notes": "notes"}
 
 
@@ -39,9 +42,10 @@ def test_the_pages_own_links_leave_the_state_in_the_address(
             box.check()
         before, shown = looked.page.url, looked.names()
         looked.page.get_by_role("link", name=link, exact=True).click()
-        arrived = "part => { const { top, bottom } = document.querySelector(part).getBoundingClientRect();"
-        arrived += " return top >= 0 && (top < 40 || bottom <= innerHeight); }"
-        looked.page.wait_for_function(arrived, arg=f"#{part}")
+        looked.page.wait_for_function("() => document.querySelectorAll('#charts svg .point').length > 0")
+        looked.page.wait_for_function(STILL)
+        box = looked.page.locator(f"#{part}").bounding_box()
+        assert box["y"] >= 0 and (box["y"] < 40 or box["y"] + box["height"] <= 900)
         assert looked.page.url == before and "text=math" in before
         looked.page.reload()
         looked.page.wait_for_selector("html[data-ready=yes]")

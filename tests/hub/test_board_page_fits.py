@@ -81,6 +81,14 @@ def test_paper_names_both_models_and_has_nothing_to_press(page: Path, browser: A
         assert looked.page.locator(".sides").evaluate_all(edges) == ["none", "none"]
 
 
+def test_paper_has_charts_that_were_not_looked_at(page: Path, browser: Any) -> None:
+    with boards.opened(browser, page, height=400) as looked:
+        assert looked.page.locator("#speed .point").count() == 0
+        looked.page.pdf()
+        for chart in ("recovery", "rows", "speed"):
+            assert looked.page.locator(f"#{chart} .point").count() > 0
+
+
 def test_scores_that_their_field_cuts_are_told_whole(tmp_path: Path, browser: Any) -> None:
     """Where the window is wide enough they are not cut at all."""
     scores = {"arc": {"value": 0.5, "low": 0.4, "high": 0.6, "shots": 25}}

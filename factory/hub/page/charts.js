@@ -224,6 +224,9 @@ Board.charts = (() => {
     draw(id);
   }
 
+  /* Draws what waits for being seen: before the page is printed, or is scrolled to a place that charts would move. */
+  const settle = () => Object.keys(kinds).forEach(refresh);
+
   /* Only what can be seen is drawn at once, after the table: typing in the search never waits for a chart. */
   function update(all) {
     rows = all;
@@ -250,6 +253,7 @@ Board.charts = (() => {
 
   function listen() {
     for (const id of Object.keys(kinds)) seen.observe(document.querySelector(`#${id}`));
+    window.addEventListener("beforeprint", settle);
     document.querySelector("#cost").addEventListener("change", () => { titled(); draw("speed"); });
     let width = document.body.clientWidth;
     window.addEventListener("resize", () => {
@@ -260,5 +264,5 @@ Board.charts = (() => {
     });
   }
 
-  return { update, differences, listen };
+  return { update, settle, differences, listen };
 })();

@@ -60,6 +60,7 @@
 
   /* Scrolls to a part, and has Tab go on from there. The part is no stop of Tab itself, nor of a click in it. */
   function go(to) {
+    Board.charts.settle();
     to.scrollIntoView();
     to.tabIndex = -1;
     to.focus({ preventScroll: true });
