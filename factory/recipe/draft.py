@@ -95,7 +95,7 @@ class Draft(Written):
     prompts: Annotated[dict[Name, PromptSet], Field(min_length=1)]
     max_new_tokens: int = Field(default=128, ge=2)
     temperature: float = Field(default=1.0, gt=0, le=2)
-    timed: int = Field(default=6, ge=1, le=100)
+    timed: int = Field(default=12, ge=1, le=100)
     rounds: int = Field(default=3, ge=1, le=20)
 
     @model_validator(mode="before")

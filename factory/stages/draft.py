@@ -32,9 +32,11 @@ intervals over n prompts (`factory/tasks/shares.py`). `<mode>` is `greedy` or `s
     best                by <mode>: the one of `expected` with the highest value
     measured            assisted generation, greedy, with several K: {prompts, rounds, tokens, plain: tokens
                         a second of the target alone, token: seconds for one of them, by_k: [{k,
-                        assisted: tokens a second, step: seconds for a step, speed_up: {value, low, high}:
-                        median, least and most of the rounds; same_text, same_steps: how many prompts gave
-                        the target's text, and of those how many in the very steps that acceptance tells}],
+                        assisted: tokens a second, step: seconds for a step, written: tokens a step,
+                        expected: the speed-up of as many tokens a step, as `expected` is reckoned, speed_up:
+                        {value, low, high}: median, least and most of the rounds; same_text, same_steps:
+                        how many prompts gave the target's text, and of those how many in the very steps
+                        that acceptance tells}],
                         and of the fastest of these all its keys; by_set: by set {k, speed_up, prompts} with
                         the K that was the fastest there}
     pays                {removed, k, forward, per_block, besides, a_token, a_step, of, each, why}: from how
@@ -85,7 +87,7 @@ class Settings(Frozen):
         target: as the recipe names it; `base` for its base.
         temperature: at which the sampled texts were drawn.
         max_new_tokens: the longest response.
-        prompts: how many are decoded by assisted generation, of all sets in turn.
+        prompts: how many are decoded by assisted generation, of all sets that are part of `all` in turn.
         rounds: how often each.
     """
 
@@ -93,7 +95,7 @@ class Settings(Frozen):
     target: str = "base"
     temperature: float = Field(default=1.0, gt=0)
     max_new_tokens: int = Field(default=128, ge=2)
-    prompts: int = Field(default=6, ge=1)
+    prompts: int = Field(default=12, ge=1)
     rounds: int = Field(default=3, ge=1)
 
 
@@ -130,7 +132,8 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     reading = Reading(settings, inputs, out, progress)
     found: dict[str, Any] = {mode: reading.summary(mode, target, draft) for mode in MODES}
     shutil.rmtree(out / "journal", ignore_errors=True)
-    timed = draft_speed.texts(settings.sets, inputs, settings.prompts)
+    told = [one for one in settings.sets if not one.trained] or settings.sets
+    timed = draft_speed.texts(told, inputs, settings.prompts)
     some = [text for _, text in draft_speed.texts(settings.sets, inputs, TYPICAL)]
     behind = draft_speed.typical(some, target, draft)
     watch = machine.Watch()
@@ -139,7 +142,7 @@ def run(settings: Settings, inputs: Mapping[str, Path], out: Path, progress: Pro
     forward = {mode: latency.by_k(whole[mode]) for mode in MODES}
     ks = sorted({*TRIED, speculative.best(forward["greedy"])["k"]})
     measured = draft_speed.measure(
-        assisted.Decoder(target, draft, stops), draft, timed, ks, settings, progress
+        assisted.Decoder(target, draft, stops), draft, timed, ks, latency, settings, progress
     )
     generating = latency.generating(measured["token"], {row["k"]: row["step"] for row in measured["by_k"]})
     expected = {mode: generating.by_k(whole[mode]) for mode in MODES}

@@ -63,7 +63,7 @@ def draw(drafts: Sequence[Mapping[str, Any]]) -> Figure:
     left.set_ylabel("proposed tokens accepted a step", fontsize=12)
     left.set_title("Accepted: line greedy, dotted sampled", fontsize=12)
     right.set_ylabel("speed-up of greedy decoding", fontsize=12)
-    right.set_title("Speed-up: line expected, hollow measured (least to most)", fontsize=12)
+    right.set_title("Speed-up: line expected of all texts, hollow measured", fontsize=12)
     right.set_ylim(top=1.12 * max(1.0, right.get_ylim()[1]))  # room for the words on the line at 1
     for axes in (left, right):
         axes.set_xlabel("proposed tokens a step, K", fontsize=12)

@@ -18,6 +18,7 @@ from factory.texts.text import Text
 
 if TYPE_CHECKING:
     from factory.drafts.assisted import Decoded, Decoder
+    from factory.drafts.speculative import Latency
     from factory.stages.draft import Set, Settings
 
 
@@ -73,6 +74,7 @@ def measure(
     draft: Any,
     some: Sequence[tuple[str, Text]],
     ks: Sequence[int],
+    latency: Latency,
     settings: Settings,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -83,6 +85,7 @@ def measure(
         draft: reads the texts once more, for their steps.
         some: texts that the target wrote greedily, with their sets.
         ks: numbers of proposed tokens a step.
+        latency: of forward passes.
         settings: of the step.
         progress: told the prompts decoded.
     """
@@ -108,17 +111,22 @@ def measure(
                     same_steps[k] += done.steps == step_list((read["accept"] > 0.5).tolist(), k)
         rounds.append(spent)
     whole = [_together(one, ways) for one in rounds]
-    by_k = [
+    by_k: list[dict[str, Any]] = [
         {
             "k": k,
             "assisted": statistics.median(one[k].tokens / one[k].seconds for one in whole),
             "step": statistics.median(one[k].seconds / one[k].steps for one in whole),
+            "written": whole[-1][k].tokens / whole[-1][k].steps,
             "speed_up": _speed_up([(one[0], one[k]) for one in whole]),
             "same_text": same_text[k],
             "same_steps": same_steps[k],
         }
         for k in ks
     ]
+    token = statistics.median(one[0].seconds / one[0].tokens for one in whole)
+    generating = latency.generating(token, {row["k"]: row["step"] for row in by_k})
+    for row in by_k:
+        row["expected"] = generating.speed_up(row["written"], row["k"])
     by_set = {}
     for name in dict.fromkeys(name for name, _ in some):
         tried = [
@@ -131,7 +139,7 @@ def measure(
         "rounds": settings.rounds,
         "tokens": whole[-1][0].tokens,
         "plain": statistics.median(one[0].tokens / one[0].seconds for one in whole),
-        "token": statistics.median(one[0].seconds / one[0].tokens for one in whole),
+        "token": token,
         "by_k": by_k,
         "by_set": by_set,
     }

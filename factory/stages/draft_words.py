@@ -55,8 +55,10 @@ def speed(facts: Facts) -> str:
     which = f", the fastest of {', '.join(map(str, tried[:-1]))} and {tried[-1]}" if len(tried) > 1 else ""
     return (
         f"it {made} decoding {verdict(facts)}{once}: {measured(found['speed_up'], rounds)} with "
-        f"{counted(k, 'proposed token')} a step{which}; {TIMES} {_at(facts['expected'], k):.2f} expected, "
-        f"{TIMES} {_at(facts['forward'], k):.2f} if forward passes were all that it takes"
+        f"{counted(k, 'proposed token')} a step{which}, on {counted(found['prompts'], 'prompt')}, of which "
+        f"{TIMES} {found['expected']:.2f} was to be expected; over all texts {TIMES} "
+        f"{_at(facts['expected'], k):.2f}, {TIMES} {_at(facts['forward'], k):.2f} if forward passes were all "
+        "that it takes"
     )
 
 

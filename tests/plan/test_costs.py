@@ -302,8 +302,8 @@ def test_a_draft_is_timed_beside_its_target(timed: Path) -> None:
     answers = 2 * (4 + 7) * 32  # greedy and sampled, half as long as they may be
     said = sum(flops(found, f"respond/{name}", "decode") for name in ("open", "math"))
     assert said == pytest.approx(2 * larger * answers, rel=0.02)
-    latencies = 41 * (tried + larger * sum(range(1, 10)))
-    decoded = 6 * 3 * 32 * (6 * larger + 5 * tried)  # alone, and with each of five numbers of tokens
+    latencies = 201 * (tried + larger * sum(range(1, 10)))
+    decoded = 12 * 3 * 32 * (6 * larger + 5 * tried)  # alone, and with each of five numbers of tokens
     assert flops(found, "draft/pruned", "decode") == pytest.approx(2 * (latencies + decoded), rel=0.02)
     assert work(found, "draft/pruned").memory > 2 * (larger + tried)
 

@@ -168,7 +168,8 @@ def test_the_timed_runs_take_the_steps_they_should(drafted: tuple[Path, dict[str
     assert {row["k"] for row in measured["by_k"]} >= {1, 2, 4, 8}
     for row in measured["by_k"]:
         assert row["same_text"] == row["same_steps"] == measured["prompts"] == 3
-        assert row["assisted"] > 0 and row["step"] > 0
+        assert row["assisted"] > 0 and row["step"] > 0 and 1 <= row["written"] <= row["k"] + 1
+        assert row["expected"] > 0
     assert measured["plain"] > 0 and 1 / measured["token"] == pytest.approx(measured["plain"])
 
 
@@ -199,6 +200,7 @@ def test_sets_that_variants_were_trained_on_are_no_part_of_the_whole(
     assert facts["sets"]["seen"]["trained"] and facts["greedy"]["seen"]["texts"] == len(ASKED)
     assert facts["greedy"]["all"]["texts"] == facts["greedy"]["asked"]["texts"] == len(ASKED)
     assert facts["sampled"]["all"]["rate"] == facts["sampled"]["asked"]["rate"]
+    assert set(facts["measured"]["by_set"]) == {"asked"}  # nor are they timed
 
 
 SCRIPT = """

@@ -24,7 +24,8 @@ def facts(rate: float, speed: tuple[float, float, float], removed: int | None = 
     best = speculative.best(latency.by_k(found))
     ends = dict(zip(("value", "low", "high"), speed, strict=True))
     row = {
-        "k": best["k"], "assisted": 80.0, "step": 0.02, "speed_up": ends, "same_text": 6, "same_steps": 6,
+        "k": best["k"], "assisted": 80.0, "step": 0.02, "written": 2.0, "expected": 0.9, "speed_up": ends,
+        "same_text": 6, "same_steps": 6,
     }  # fmt: skip
     return {
         "target": "base",

@@ -13,7 +13,7 @@ from factory.plan.costs.known import Known, Model
 from factory.plan.costs.work import Passes, Work
 from factory.plan.plan import Step
 
-ROUNDS = 41  # in which latencies of forward passes are taken, the first to warm up
+ROUNDS = 201  # in which latencies of forward passes are taken, the first to warm up
 MOST = 8  # proposed tokens of the longest step that is timed
 WARM_UPS = 2  # turns of `measure` that do not count
 READ = 8_192  # tokens of a batch that a draft reads; as in texts/reader.py, which takes torch along
