@@ -121,7 +121,8 @@ def compare(one: Case, count: int, harness: Callable[[str], Any], model: tuple[A
             assert response.text == sample["resps"][0]
         else:
             values = np.array([value for value, _ in sample["filtered_resps"]])
-            assert response.logprobs == pytest.approx(values, abs=1e-4)
+            # Sums over a long text, in float32: the last digits depend on the processor's kernels.
+            assert response.logprobs == pytest.approx(values, rel=1e-6, abs=1e-4)
             lengths = [len(choice) - 1 for choice in question.document.choices]
             best = int(np.argmax(values / lengths if metric == "acc_norm" else values))
             prediction = compat.prediction(one.task.metric, question, response)
