@@ -191,7 +191,7 @@ def agree(found: Answers, wanted: Answers) -> None:
     assert found.keys() == wanted.keys()
     for key, (score, values, text) in wanted.items():
         assert found[key][0] == pytest.approx(score, abs=1e-4), key
-        assert found[key][1] == pytest.approx(values, abs=1e-4), key
+        assert found[key][1] == pytest.approx(values, rel=1e-6, abs=1e-4), key
         assert found[key][2] == text, key
 
 
