@@ -29,6 +29,9 @@ SFT = {
     "num_train_epochs": 2, "learning_rate": 1e-3, "per_device_train_batch_size": 2,
     "gradient_accumulation_steps": 2, "save_steps": 2,
 }  # fmt: skip
+# The first step of a run that goes on, behind the checkpoint of step 2 or 4. Which of them it is, is the
+# machine's: reports of steps that follow each other in less than a tenth of a second are left out.
+RESUMED = (3, 5)
 ATOL = 2e-5  # of losses near 6: rounding of float32 sums in another order
 
 
@@ -121,7 +124,7 @@ from factory.run.child import run_stage
 from factory.stages import train
 
 def progress(done, total, unit, note=""):
-    if done >= 5:
+    if done >= 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
 settings = train.Settings.model_validate_json(sys.argv[1])
@@ -148,7 +151,7 @@ def test_a_run_of_two_that_was_killed_leaves_nobody_and_resumes_bit_for_bit(
     assert [path.name for path in (out / "checkpoints").glob("*/complete")]
     said: list[int] = []
     resumed = run(chosen, inputs, out, lambda done, *_: said.append(done)).facts
-    assert min(said) == 5 and resumed["losses"] == straight["losses"]
+    assert min(said) in RESUMED and resumed["losses"] == straight["losses"]
     for name, weight in adapter(tmp_path / "straight").items():
         assert weight.equal(adapter(out)[name]), name
 
@@ -173,14 +176,14 @@ def test_two_go_on_where_one_was_broken_off(
         pass
 
     def stop(done: int, *_: Any) -> None:
-        if done == 5:
+        if done >= 3:
             raise Stop
 
     with pytest.raises(Stop):
         run(settings(), inputs, tmp_path / "out", stop)
     said: list[int] = []
     facts = run(settings(2), inputs, tmp_path / "out", lambda done, *_: said.append(done)).facts
-    assert min(said) == 5 and losses(facts) == pytest.approx(losses(alone[1]), abs=ATOL)
+    assert min(said) in RESUMED and losses(facts) == pytest.approx(losses(alone[1]), abs=ATOL)
     assert close(tmp_path / "out", alone[0])
 
 
