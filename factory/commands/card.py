@@ -31,8 +31,9 @@ def card(
 ) -> None:
     """Print the card of a variant of a finished run: the best of it, unless one is named."""
     from factory.hub import card_print
+    from factory.recipe.licence import asked
 
-    shown = card_print.card(run, runs_dir, name, license)
+    shown = card_print.card(run, runs_dir, name, None if license is None else asked(license))
     if out is not None:
         written = card_print.write(shown, out)
     if as_json:

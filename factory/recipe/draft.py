@@ -12,10 +12,11 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from factory import prompts as templates
+from factory.data.mixture import MOST
 from factory.drafts import ALL
 from factory.errors import FactoryError
 from factory.nearest import suggest
-from factory.recipe.parts import Base, Name, Names, RecipeColumns, Written
+from factory.recipe.parts import LARGEST, Base, Name, Names, RecipeColumns, Written
 from factory.refused import refused
 
 TEXT = "text"
@@ -51,10 +52,10 @@ class PromptSet(Written):
     split: str = "train"
     revision: str | None = None
     prompt: PromptKind | None = None
-    rows: int = Field(default=100, ge=1)
+    rows: int = Field(default=100, ge=1, le=MOST)
     skip_empty: bool = False
     columns: RecipeColumns = Field(default_factory=RecipeColumns)
-    prompt_tokens: int = Field(default=32, ge=1)
+    prompt_tokens: int = Field(default=32, ge=1, le=LARGEST)
 
     @model_validator(mode="after")
     def _one_source(self) -> PromptSet:
@@ -93,7 +94,7 @@ class Draft(Written):
     target: Base | None = None
     models: Names | None = None
     prompts: Annotated[dict[Name, PromptSet], Field(min_length=1)]
-    max_new_tokens: int = Field(default=128, ge=2)
+    max_new_tokens: int = Field(default=128, ge=2, le=LARGEST)
     temperature: float = Field(default=1.0, gt=0, le=2)
     timed: int = Field(default=12, ge=1, le=100)
     rounds: int = Field(default=3, ge=1, le=20)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from factory.errors import FactoryError
 from factory.nearest import suggest
-from factory.recipe.parts import Calibration, Name, Written
+from factory.recipe.parts import LARGEST, Calibration, Name, Written
 
 if TYPE_CHECKING:
     from factory.recipe.recipe import Recipe
@@ -40,8 +40,8 @@ class Drift(Written):
 
     rows: int = Field(default=200, ge=2, le=2000)  # intervals are narrow by then
     splits: dict[Name, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
-    max_new_tokens: int | None = Field(default=None, ge=1)
-    batch_size: int | None = Field(default=None, ge=1)
+    max_new_tokens: int | None = Field(default=None, ge=1, le=LARGEST)
+    batch_size: int | None = Field(default=None, ge=1, le=LARGEST)
     embedding: str | None = Field(default=None, min_length=1)
     revision: str | None = None
     text: GeneralText | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 from factory.nearest import nearest, suggest
 from factory.recipe.library_sources import Form, fields, forms
+from factory.recipe.parts import LARGEST
 from factory.recipe.training import unknown_reporter
 from factory.refused import written
 
@@ -131,6 +132,8 @@ def _wrong_form(name: str, value: Any, allowed: list[Form]) -> tuple[str, str] |
 
 
 def _out_of_bounds(name: str, value: Any) -> tuple[str, str] | None:
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return f"'{name}' should be at most {LARGEST:,}, not {written(value)}", "Correct the value"
     bound = BOUNDS.get(name)
     if bound is None or not isinstance(value, int | float) or bound.holds(value):
         return None

@@ -6,8 +6,13 @@ https://huggingface.co/docs/hub/repositories-licenses
 
 from __future__ import annotations
 
+import re
+
+from pydantic_core import PydanticCustomError
+
+from factory.errors import FactoryError
 from factory.nearest import nearest
-from factory.refused import refused
+from factory.refused import refused, written
 
 KNOWN = frozenset((
     "apache-2.0", "mit", "openrail", "bigscience-openrail-m", "creativeml-openrail-m",
@@ -23,6 +28,7 @@ KNOWN = frozenset((
     "deepfloyd-if-license", "fair-noncommercial-research-license", "llama2", "llama3", "llama3.1",
     "llama3.2", "llama3.3", "llama4", "gemma", "unknown", "other",
 ))  # fmt: skip
+FORM = r"^[a-z0-9][a-z0-9.+-]*$"
 _WORDS = frozenset(word for known in KNOWN for word in known.split("-"))
 _LIKE = 0.88  # a letter more, less or another, of eight: upl-1.0 is not epl-1.0
 
@@ -31,8 +37,12 @@ def spelt(licence: str) -> str:
     """The licence itself.
 
     Raises:
-        PydanticCustomError: it is most likely another one, misspelt.
+        PydanticCustomError: no licence of the Hub is written so, or it is most likely another one, misspelt.
     """
+    if not re.fullmatch(FORM, licence):
+        like = nearest(licence.lower().replace(" ", "-"), KNOWN)
+        mend = f"Write '{like}', if that is meant" if like else "Write it as the Hub does: apache-2.0, say"
+        raise refused(f"{written(licence)} does not do as a licence", mend=mend)
     # Of known words (cc-by-nd-3.0), or one that goes on from a known one (cc-by-sa-3.0-at): another licence.
     goes_on = any(licence.startswith(f"{known}-") for known in KNOWN if known[-1].isdigit())
     if goes_on or set(licence.split("-")) <= _WORDS:
@@ -43,6 +53,19 @@ def spelt(licence: str) -> str:
             f"'{licence}' is no licence that the Hub knows", mend=f"Write '{like}', if that is meant"
         )
     return licence
+
+
+def asked(licence: str) -> str:
+    """As `spelt`, of `--license`.
+
+    Raises:
+        FactoryError: what `spelt` refuses.
+    """
+    try:
+        return spelt(licence)
+    except PydanticCustomError as error:
+        context = error.context or {}
+        raise FactoryError(context["what"], where="--license", mend=context["mend"]) from None
 
 
 def _digits(text: str) -> str:

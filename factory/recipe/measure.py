@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from factory.errors import FactoryError
-from factory.recipe.parts import Written
+from factory.recipe.parts import LARGEST, Written
 
 if TYPE_CHECKING:
     from factory.recipe.recipe import Recipe
@@ -20,8 +20,8 @@ class Measure(Written):
     """What is generated in turns: `batch` sequences of `prompt` + `new` tokens, `rounds` times each."""
 
     batch: int = Field(default=1, ge=1, le=4096)
-    prompt: int = Field(default=256, ge=1)
-    new: int = Field(default=64, ge=2)
+    prompt: int = Field(default=256, ge=1, le=LARGEST)
+    new: int = Field(default=64, ge=2, le=LARGEST)
     rounds: int = Field(default=5, ge=1, le=100)
 
 

@@ -14,9 +14,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from factory.data.mixture import MOST
 from factory.data.rows import Columns
 from factory.nearest import suggest
-from factory.recipe.licence import spelt
+from factory.recipe.licence import FORM, spelt
 from factory.refused import refuse, refused
 
+LARGEST = 2**31 - 1  # of tokens, steps and the like: what libraries hold in 32 bits
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # names become folders and file names
 
 
@@ -86,7 +87,7 @@ class Calibration(Written):
     revision: str | None = None
     columns: RecipeColumns = Field(default_factory=RecipeColumns)
     rows: int = Field(default=128, ge=1, le=MOST)
-    max_tokens: int = Field(default=1024, ge=2)
+    max_tokens: int = Field(default=1024, ge=2, le=LARGEST)
 
 
 class Evaluate(Written):
@@ -94,10 +95,10 @@ class Evaluate(Written):
 
     suite: str
     tasks: Names | None = None
-    limit: int | None = Field(default=None, ge=1)
-    shots: dict[str, Annotated[int, Field(ge=0)]] = {}
+    limit: int | None = Field(default=None, ge=1, le=LARGEST)
+    shots: dict[str, Annotated[int, Field(ge=0, le=LARGEST)]] = {}
     datasets: dict[str, str] = {}
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=32, ge=1, le=LARGEST)
 
 
 class Publish(Written):
@@ -105,7 +106,7 @@ class Publish(Written):
 
     push: Names
     namespace: Annotated[str, Field(pattern=NAME)] | None = None
-    license: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$"), AfterValidator(spelt)] | None = None
+    license: Annotated[str, AfterValidator(spelt), Field(json_schema_extra={"pattern": FORM})] | None = None
     datasets: Annotated[
         Annotated[bool, Tag("all")] | Annotated[Names, Tag("named")],
         Discriminator(lambda value: "named" if isinstance(value, list | tuple) else "all"),

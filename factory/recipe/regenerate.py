@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from factory.data.selection import Policy
 from factory.engines import Name as EngineName
-from factory.recipe.parts import Written
+from factory.recipe.parts import LARGEST, Written
 from factory.refused import refuse
 
 
@@ -20,7 +20,7 @@ class Server(Written):
     url: str
     model: str = Field(min_length=1)
     api_key_env: str | None = None
-    timeout: float = Field(default=600.0, gt=0)
+    timeout: float = Field(default=600.0, gt=0, le=86_400)
 
     @field_validator("url")
     @classmethod
@@ -51,8 +51,8 @@ class Regenerate(Written):
     select: Policy = "verify"
     samples: int = Field(default=1, ge=1, le=64)
     temperature: float = Field(default=0.0, ge=0, le=2)
-    max_new_tokens: int = Field(default=512, ge=1)
-    batch_size: int | None = Field(default=None, ge=1)
+    max_new_tokens: int = Field(default=512, ge=1, le=LARGEST)
+    batch_size: int | None = Field(default=None, ge=1, le=LARGEST)
 
     @model_validator(mode="after")
     def _fits(self) -> Regenerate:

@@ -285,6 +285,12 @@ def test_the_command_refuses_in_one_line(run: Path, capsys: pytest.CaptureFixtur
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_misspelt_licence_is_no_cards(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.call(["card", NAME, "--license", "apche-2.0", "--runs-dir", str(run.parent)]) == 2
+    said = capsys.readouterr().err
+    assert "--license: 'apche-2.0' is no licence that the Hub knows. Write 'apache-2.0'" in said
+
+
 def test_the_recipe_is_printed_with_the_revisions_that_were_used(run: Path) -> None:
     import yaml
 

@@ -34,6 +34,7 @@ FIELDS = {
     "sft.learning_rate=null": "'learning_rate' should be a number, not nothing",
     "sft.max_steps=0": "'max_steps' should be at least 1, or -1 for num_train_epochs to decide",
     "sft.max_steps=-2": "'max_steps' should be at least 1",
+    "sft.max_steps=1000000000000": "'max_steps' should be at most 2,147,483,647, not 1000000000000",
     "sft.max_steps=1.5": "'max_steps' should be a whole number",
     "sft.num_train_epochs=0": "'num_train_epochs' should be more than 0",
     "sft.per_device_train_batch_size=0": "'per_device_train_batch_size' should be at least 1",

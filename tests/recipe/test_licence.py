@@ -33,6 +33,20 @@ def test_a_misspelt_licence_is_told_with_its_line(licence: str, meant: str, tmp_
 
 
 @pytest.mark.parametrize(
+    ("licence", "mend"),
+    [
+        ("Apache-2.0", "Write 'apache-2.0', if that is meant."),
+        ("Apache 2.0", "Write 'apache-2.0', if that is meant."),
+        ("'see the base model!'", "Write it as the Hub does: apache-2.0, say."),
+        ("''", "Write it as the Hub does: apache-2.0, say."),
+    ],
+)
+def test_what_is_not_written_as_a_licence_is_refused(licence: str, mend: str, tmp_path: Path) -> None:
+    said = refused(recipe(tmp_path, licence))
+    assert "recipe.yaml:20: " in said and "does not do as a licence" in said and said.endswith(mend)
+
+
+@pytest.mark.parametrize(
     "licence",
     [
         *("cc-by-2.1", "cc-by-nd-3.0", "cc-by-sa-3.0-at", "agpl", "gpl-3.0-only", "upl-1.0", "llama5"),
