@@ -23,8 +23,9 @@ _EXPECTED: Mapping[str, str] = {
     "tuple_type": "a list", "list_type": "a list",
 }  # fmt: skip
 _LIMITS: Mapping[str, str] = {
-    "greater_than_equal": "at least {ge}", "less_than_equal": "at most {le:,}",
-    "greater_than": "more than {gt}", "less_than": "less than {lt}", "too_long": "at most {max_length} long",
+    "greater_than_equal": "at least {ge:,.15g}", "less_than_equal": "at most {le:,.15g}",
+    "greater_than": "more than {gt:,.15g}", "less_than": "less than {lt:,.15g}",
+    "too_long": "at most {max_length} long",
 }  # fmt: skip
 
 

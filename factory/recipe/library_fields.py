@@ -79,8 +79,10 @@ BOUNDS: Mapping[str, Bound] = {
         (Bound("at least 0", lambda x: x >= 0),
          "warmup_steps weight_decay max_grad_norm neftune_noise_alpha dataloader_num_workers"),
         (Bound("at least 1", lambda x: x >= 1),
-         "r per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps "
+         "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps "
          "dataset_num_proc dataloader_prefetch_factor pad_to_multiple_of torch_empty_cache_steps"),
+        (Bound("at least 1 and at most 65,536, for no model's matrices have a higher rank",
+               lambda x: 1 <= x <= 65_536), "r"),
         (Bound("at least 0 and less than 1", lambda x: 0 <= x < 1),
          "lora_dropout adam_beta1 adam_beta2 label_smoothing_factor"),
         (Bound("at least 1, or -1 for num_train_epochs to decide", lambda x: x == -1 or x >= 1), "max_steps"),
@@ -132,7 +134,7 @@ def _wrong_form(name: str, value: Any, allowed: list[Form]) -> tuple[str, str] |
 
 
 def _out_of_bounds(name: str, value: Any) -> tuple[str, str] | None:
-    if isinstance(value, int) and abs(value) > LARGEST:
+    if isinstance(value, int | float) and abs(value) > LARGEST:
         return f"'{name}' should be at most {LARGEST:,}, not {written(value)}", "Correct the value"
     bound = BOUNDS.get(name)
     if bound is None or not isinstance(value, int | float) or bound.holds(value):

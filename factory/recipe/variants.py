@@ -14,8 +14,9 @@ from factory.recipe.training import ADAPTERS, Freeze, LongRows, Loss, Method, un
 from factory.refused import refuse
 from factory.wording import counted
 
+Factor = Annotated[float, Field(ge=-1e6, le=1e6)]  # of weights: no merge wants more, and float32 ends
 # Strict models take no list for a tuple; what stands inside stays strict.
-Numbers = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+Numbers = Annotated[tuple[Factor, ...], Field(strict=False, min_length=1)]
 Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(strict=False, min_length=1)]
 Mix = Annotated[
     Annotated[Names, Tag("names")] | Annotated[Amounts, Tag("amounts")],
@@ -96,7 +97,7 @@ class MergedVariant(Written):
     density: Shares | None = None
     normalize: bool | None = None
     rescale: bool | None = None
-    lambda_: float | None = Field(default=None, alias="lambda")
+    lambda_: Factor | None = Field(default=None, alias="lambda")
 
     @field_validator("merge")
     @classmethod

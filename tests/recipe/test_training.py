@@ -34,7 +34,7 @@ def plan(path: Path, *overrides: str) -> Plan:
         ("  freeze: half\n", 10, "`freeze: half` leaves half of the weights"),
         ("  method: qlora\n  freeze: half\n", 11, "`method: qlora` leaves all of them. Add `method: full`"),
         ("  beta: 0.5\n", 10, "`beta` chooses the divergence of `loss: distill`"),
-        ("  loss: distill\n  beta: 2\n", 11, "train.beta should be at most 1.0, not 2"),
+        ("  loss: distill\n  beta: 2\n", 11, "train.beta should be at most 1, not 2"),
         ("  loss: distill\n  sft:\n    packing: true\n", 12, "`loss: distill` cannot use packing"),
         ("  loss: distil\n", 10, "train.loss cannot be 'distil'. Write 'distill'"),
         ("  method: lorra\n", 10, "train.method cannot be 'lorra'. Write 'lora'"),
