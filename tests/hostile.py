@@ -69,7 +69,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "infinity by its size": (_with("learning_rate: 1e-3", "learning_rate: 1.0e+999"), "not finite"),
     "no number": (_with("t: 0.5", "t: .nan"), "not finite"),
     "measurements without end": (GOOD.encode() + b"measure: {rounds: 1000000000}\n", "at most 100,"),
-    "prompts of drift without end": (GOOD.encode() + b"drift: {rows: 1000000}\n", "at most 2000,"),
+    "prompts of drift without end": (GOOD.encode() + b"drift: {rows: 1000000}\n", "at most 2,000,"),
     "trials without end": (GOOD.encode() + b"draft: {prompts: {x: {of: math}}, rounds: 99}\n", "at most 20,"),
     "a sweep of millions": (GOOD.encode() + b"sweep: {seed: [%s], prune.drop: [%s]}\n"
                             % (b", ".join(b"%d" % i for i in range(900)),
@@ -99,7 +99,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a dataset of a path": (_with("  math: {", "  ../math: {"), "does not do as a name"),
     "a namespace of a path": (_published("namespace: ../.."), "does not do as a name"),
     "a namespace with a command": (_published('namespace: "a;id"'), "does not do as a name"),
-    "a licence with a line break": (_published('license: "mit\\nx: 1"'), "does not do as a name"),
+    "a licence with a line break": (_published('license: "mit\\nx: 1"'), "does not do as a licence"),
     "an escape sequence in a key": (_with(DROP, 'drop: 2\n  "\\e[31mred": 3'), "unknown key '\\x1b[31mred'"),
     "an escape sequence in a value": (_with("targets: original", 'targets: "\\e[2J"'), "targets"),
     # the file
