@@ -134,12 +134,16 @@ def _wrong_form(name: str, value: Any, allowed: list[Form]) -> tuple[str, str] |
 
 
 def _out_of_bounds(name: str, value: Any) -> tuple[str, str] | None:
-    if isinstance(value, int | float) and abs(value) > LARGEST:
-        return f"'{name}' should be at most {LARGEST:,}, not {written(value)}", "Correct the value"
-    bound = BOUNDS.get(name)
-    if bound is None or not isinstance(value, int | float) or bound.holds(value):
+    if not isinstance(value, int | float):
         return None
-    return f"'{name}' should be {bound.said}, not {written(value)}", "Correct the value"
+    bound = BOUNDS.get(name)
+    if bound is not None and not bound.holds(value):
+        said = bound.said
+    elif abs(value) > LARGEST:
+        said = f"at most {LARGEST:,}" if value > 0 else f"at least {-LARGEST:,}"
+    else:
+        return None
+    return f"'{name}' should be {said}, not {written(value)}", "Correct the value"
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Recipe(Written):
     """
 
     name: Name
-    seed: int = Field(default=0, ge=0, le=2**32 - 1)  # numpy's have 32 bits
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)  # as transformers' set_seed takes
     base: Base
     prune: Prune
     datasets: dict[Name, Dataset] = Field(min_length=1)

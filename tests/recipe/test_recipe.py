@@ -149,8 +149,8 @@ MISTAKES = {
                         ["the shares of variant 'other' leave no row of 'math'"]),
     "no data": ("data: [chat]", "data: []", 15, ["variants.other.data is empty", "Write one at least"]),
     "python object": ("name: small", "name: !!python/name:os.system", 1, ["the YAML tag"]),
-    "seed that numpy has not": ("name: small", "name: small\nseed: 4294967296", 2,
-                                ["seed should be at most 4,294,967,295, not 4294967296"]),
+    "seed beyond 32 bits": ("name: small", "name: small\nseed: 4294967296", 2,
+                            ["seed should be at most 4,294,967,295, not 4294967296"]),
     "limit beyond all counting": (END, "evaluate: {suite: sandbox_v1, limit: 9999999999}", 17,
                                   ["evaluate.limit should be at most 2,147,483,647"]),
     "infinite number": ("learning_rate: 1e-3", "learning_rate: .inf", 11, ["not finite"]),
@@ -182,6 +182,23 @@ def test_a_mistake_is_told_with_its_line_and_mend(case: str, tmp_path: Path) -> 
     assert message.startswith(f"{path}:{line}: ")
     assert all(word in message for word in words), message
     assert sorted(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["prune.calibration.max_tokens", "evaluate.limit", "evaluate.batch_size", "evaluate.shots.arc",
+     "regenerate.max_new_tokens", "regenerate.batch_size", "drift.max_new_tokens", "drift.batch_size",
+     "measure.prompt", "measure.new"],
+)  # fmt: skip
+def test_a_number_beyond_all_counting_is_refused(key: str, tmp_path: Path) -> None:
+    said = refusal(write(tmp_path, TEXT), f"{key}=2147483648")
+    assert f"{key} should be at most 2,147,483,647, not 2147483648" in said
+
+
+def test_a_day_is_the_longest_a_server_is_waited_for(tmp_path: Path) -> None:
+    server = "regenerate.server={url: http://localhost:1/v1, model: x, timeout: 1.0e+12}"
+    said = refusal(write(tmp_path, TEXT), "regenerate.engine=openai", server)
+    assert "regenerate.server.timeout should be at most 86,400, not 1000000000000.0" in said
 
 
 def test_merges_that_go_round_in_a_circle_are_refused(tmp_path: Path) -> None:
